@@ -1,0 +1,2 @@
+//! client
+pub struct Client;

@@ -1,0 +1,74 @@
+//! Every bound on a length, count, buffer or wait, in one place, with the relations between them checked at
+//! compile time. ftq(7) states the same relations.
+
+/// Replica ids run from 1 to this.
+pub const REPLICA_ID_MAX: u8 = 64;
+/// Replicas in one book.
+pub const REPLICAS_MAX: usize = 15;
+/// Bytes of a `HOST:PORT` in the book.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+
+// ---- what users send
+/// Bytes of one item.
+pub const ITEM_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a label.
+pub const LABEL_BYTES_MAX: usize = 255;
+/// Items in one push, and the most that one pop or peek removes or shows.
+pub const BATCH_ITEMS_MAX: usize = 4096;
+/// Bytes of items that one batch push carries and one pop answers, but always one item.
+pub const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Bytes of one operation as ordered: the largest item and its frame around it.
+pub const OPERATION_BYTES_MAX: usize = ITEM_BYTES_MAX + (4 << 10);
+/// Bytes of one answer.
+pub const ANSWER_BYTES_MAX: usize = ITEM_BYTES_MAX + (64 << 10);
+
+// ---- client frames
+/// Bytes of one frame on a client's stream, its length field not counted.
+pub const CLIENT_FRAME_BYTES_MAX: usize = ANSWER_BYTES_MAX + (4 << 10);
+/// Requests of one session that may be unanswered at once: numbers reach this far beyond its "seen" mark.
+pub const SESSION_WINDOW: u64 = 4096;
+/// Sessions in the replicated table.
+pub const SESSIONS_MAX: usize = 100_000;
+/// A session that nobody speaks for is forgotten after this much group time.
+pub const SESSION_IDLE_NS: u64 = 600 * 1_000_000_000;
+/// Client connections of one replica.
+pub const CLIENTS_MAX: usize = 10_000;
+/// Bytes waiting to be written to one client before the replica stops reading from it.
+pub const CLIENT_UNSENT_BYTES_MAX: usize = 4 << 20;
+/// A connection that has not said HELLO by then is closed.
+pub const CLIENT_HELLO_WAIT_MS: u64 = 10_000;
+
+// ---- datagrams
+/// Sizes a datagram may have (UDP payload bytes), smallest first. It begins at `DATAGRAM_FIRST`, grows after an
+/// answered probe and shrinks after repeated NACKs.
+pub const DATAGRAM_SIZES: [usize; 7] = [508, 1200, 1452, 4052, 8952, 16_384, 61_440];
+/// Where a datagram's size begins: an index of `DATAGRAM_SIZES`.
+pub const DATAGRAM_FIRST: usize = 1;
+/// No datagram is longer.
+pub const DATAGRAM_BYTES_MAX: usize = DATAGRAM_SIZES[DATAGRAM_SIZES.len() - 1];
+
+// ---- the order
+/// Bytes an origin may have under way that are not yet durable at every member (its window).
+pub const WINDOW_BYTES: usize = 8 << 20;
+/// Bytes a member keeps of messages nobody has ordered yet, from all others: what more arrives is dropped.
+pub const UNORDERED_BYTES_MAX: usize = (WINDOW_BYTES + (1 << 20)) * REPLICAS_MAX;
+/// Slots known to be announced but not yet durable everywhere.
+pub const SLOTS_MAX: usize = 1 << 16;
+/// Messages of one origin that may be held beyond the first gap.
+pub const MESSAGES_MAX: usize = 1 << 16;
+/// Bytes of operations in one slot: a sequencer's cut goes no further than this, but covers one whole operation.
+pub const SLOT_BYTES_MAX: usize = 2 << 20;
+
+// ---- the log
+/// Bytes of a log segment.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Bytes of one page of `meta`; four of them make the file.
+pub const META_PAGE_BYTES: usize = 16 << 10;
+
+const _: () = assert!(OPERATION_BYTES_MAX < WINDOW_BYTES, "the largest operation must fit a window");
+const _: () = assert!(OPERATION_BYTES_MAX < SLOT_BYTES_MAX, "the largest operation must fit a slot");
+const _: () = assert!((SLOT_BYTES_MAX as u64) * 2 < SEGMENT_BYTES, "a slot's record must fit a segment");
+const _: () = assert!(BATCH_BYTES_MAX < OPERATION_BYTES_MAX, "a batch push must be an operation");
+const _: () = assert!(ANSWER_BYTES_MAX > ITEM_BYTES_MAX, "every item must fit an answer");
+const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
+const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");

@@ -1,0 +1,64 @@
+//! What is replicated: deterministic state machines fed by committed operations (DESIGN section 8). No IO, no
+//! clock, no map whose order depends on anything but its keys; errors are answers; nothing panics, for a panic on a
+//! committed operation would crash every replica for ever.
+
+use crate::types::{At, GroupTime, RequestNumber, SessionId};
+use crate::wire::codec::Decoded;
+
+/// Who asked: the answer goes to whoever waits on this pair, and is stored under it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Who {
+    pub session: SessionId,
+    pub number: RequestNumber,
+}
+
+/// Collects answers: to the operation being applied, or to any earlier one (a waiting pop).
+#[derive(Default, Debug)]
+pub struct Answers {
+    list: Vec<(Who, usize)>,
+    bytes: Vec<u8>,
+}
+
+impl Answers {
+    /// Answers `who` with what `write` appends: a code and its fields (`wire::answer`).
+    pub fn answer(&mut self, who: Who, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.list.push((who, self.bytes.len()));
+    }
+
+    /// The answers in the order they were given.
+    pub fn iter(&self) -> impl Iterator<Item = (Who, &[u8])> {
+        let starts = std::iter::once(0).chain(self.list.iter().map(|&(_, end)| end));
+        starts.zip(&self.list).map(|(start, &(who, end))| (who, &self.bytes[start..end]))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.bytes.clear();
+    }
+}
+
+/// A deterministic state machine.
+pub trait Service {
+    /// Executes a committed operation; `operation` is what follows the service's byte. Anything malformed is
+    /// answered `bad-request`.
+    fn apply(&mut self, at: At, who: Who, operation: &[u8], out: &mut Answers);
+    /// Appends the answer to a query; `query` is what follows the service's byte.
+    fn query(&self, query: &[u8], answer: &mut Vec<u8>);
+    /// Does what is due at `at.time`.
+    fn tick(&mut self, at: At, out: &mut Answers);
+    /// This session is gone: nobody waits for its answers any more.
+    fn ended(&mut self, session: SessionId, out: &mut Answers);
+    /// The next moment something is due, if anything is.
+    fn due(&self) -> Option<GroupTime>;
+    /// Appends the whole state; equal states write equal bytes.
+    fn snapshot(&self, out: &mut Vec<u8>);
+    /// Becomes the state that `snapshot` wrote.
+    fn restore(&mut self, snapshot: &[u8]) -> Decoded<()>;
+    /// Bytes of memory the state takes, roughly: judged at the door against `--memory-limit`.
+    fn memory_bytes(&self) -> u64;
+}

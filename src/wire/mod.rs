@@ -1,0 +1,9 @@
+//! Every byte that leaves the process. Pure: values in, bytes out, and back with every bound checked.
+
+pub mod answer;
+pub mod bundle;
+pub mod client;
+pub mod codec;
+pub mod operation;
+
+pub use codec::{DecodeError, Decoded};
