@@ -1,1 +1,3 @@
-//! group
+//! Who is in, and in what order. Knows nothing of queues.
+
+pub mod view;
