@@ -355,3 +355,420 @@ fn bad_request(answer: &mut Vec<u8>, text: &str) {
 fn no_service(answer: &mut Vec<u8>) {
     bad_request(answer, "there is no such service");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{BATCH_ITEMS_MAX, SESSIONS_MAX, SESSION_IDLE_NS, SESSION_WINDOW};
+    use crate::replica::session::TERM_STEP_NS;
+    use crate::wire::answer::split;
+    use crate::wire::bundle::Bundler;
+    use crate::wire::operation::{Items, QueueOperation, QueueQuery, Target};
+    use quickcheck::quickcheck;
+    use std::collections::{BTreeMap, VecDeque};
+
+    const LABELS: [&str; 2] = ["jobs", "mail"];
+
+    fn open() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        SessionOperation::Open.encode(&mut bytes);
+        bytes
+    }
+
+    fn end() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        SessionOperation::End.encode(&mut bytes);
+        bytes
+    }
+
+    fn push(label: &str, item: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        QueueOperation::encode_push(&mut bytes, Target::Label(label), std::iter::once(item));
+        bytes
+    }
+
+    fn pop(label: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        QueueOperation::Pop { target: Target::Label(label), count: 1 }.encode(&mut bytes);
+        bytes
+    }
+
+    fn popped(item: &[u8]) -> Vec<u8> {
+        let mut answer = vec![Code::Ok as u8];
+        Items::encode(&mut answer, std::iter::once(item));
+        answer
+    }
+
+    fn size(machine: &Machine, label: &str) -> Vec<u8> {
+        let (mut query, mut answer) = (Vec::new(), Vec::new());
+        QueueQuery::Size { target: Target::Label(label) }.encode(&mut query);
+        machine.query(&query, &mut answer);
+        answer
+    }
+
+    /// One request: session, number, seen, operation.
+    type Request = (SessionId, u64, u64, Vec<u8>);
+    type Told = (SessionId, u64, u64, Vec<u8>);
+
+    fn bundles(requests: &[Request]) -> Vec<u8> {
+        let mut bundler = Bundler::default();
+        for (session, number, seen, operation) in requests {
+            bundler.push(*session, RequestNumber(*number), RequestNumber(*seen), operation);
+        }
+        bundler.take()
+    }
+
+    fn slot_at(machine: &mut Machine, time: u64, operations: &[u8]) -> Vec<Told> {
+        let mut replies = Replies::default();
+        machine.apply(machine.applied().next(), GroupTime(time), operations, &mut replies);
+        replies.iter().map(|reply| (reply.session, reply.number.0, reply.slot.0, reply.answer.to_vec())).collect()
+    }
+
+    /// Applies one slot of these requests at the time of the slot before.
+    fn slot(machine: &mut Machine, requests: &[Request]) -> Vec<Told> {
+        slot_at(machine, machine.time().0, &bundles(requests))
+    }
+
+    fn opened(told: &Told) -> SessionId {
+        let (code, fields) = split(&told.3).expect("an answer");
+        assert_eq!((told.0, code), (SessionId::NONE, Code::Ok));
+        session(&mut Reader::new(fields)).expect("a session's id")
+    }
+
+    fn with_session() -> (Machine, SessionId) {
+        let mut machine = Machine::new();
+        let id = opened(&slot(&mut machine, &[(SessionId::NONE, 77, 0, open())])[0]);
+        (machine, id)
+    }
+
+    fn code(told: &Told) -> Code {
+        split(&told.3).expect("an answer").0
+    }
+
+    #[test]
+    fn an_opening_names_slot_place_and_the_digest_before() {
+        let (mut machine, first) = with_session();
+        assert_eq!(first, SessionId { slot: Slot(1), position: 0, digest: 0 });
+        let before = machine.digest();
+        // Tokens in a row share a bundle; an opening that is sent twice leaves two sessions.
+        let tokens = [5, 6, 6].map(|token| (SessionId::NONE, token, 0, open()));
+        let told = slot(&mut machine, &tokens);
+        assert_eq!(told.iter().map(|t| t.1).collect::<Vec<_>>(), [5, 6, 6]);
+        for (position, told) in (0..).zip(&told) {
+            assert_eq!(opened(told), SessionId { slot: Slot(2), position, digest: before.0 });
+        }
+    }
+
+    #[test]
+    fn a_request_whose_reply_was_lost_is_answered_and_not_executed_again() {
+        let (mut machine, id) = with_session();
+        let first = slot(&mut machine, &[(id, 1, 0, push("jobs", b"x")), (id, 2, 0, push("jobs", b"y"))]);
+        let one = slot(&mut machine, &[(id, 3, 0, pop("jobs"))]);
+        assert_eq!(one, [(id, 3, 3, popped(b"x"))]);
+        let before = size(&machine, "jobs");
+        // Again, in another order, twice in a slot, and after a restore: the answer still names its own slot.
+        let mut machine = Machine::restore(&machine.snapshot()).expect("just written");
+        let again =
+            slot(&mut machine, &[(id, 3, 0, pop("jobs")), (id, 3, 0, pop("jobs")), (id, 1, 0, push("jobs", b"x"))]);
+        assert_eq!(again, [one[0].clone(), one[0].clone(), first[0].clone()]);
+        assert_eq!(size(&machine, "jobs"), before);
+    }
+
+    #[test]
+    fn numbers_may_come_in_any_order_and_seen_ones_are_left_alone() {
+        let (mut machine, id) = with_session();
+        assert_eq!(slot(&mut machine, &[(id, 5, 0, push("jobs", b"5"))]).len(), 1);
+        assert_eq!(slot(&mut machine, &[(id, 2, 0, push("jobs", b"2"))]).len(), 1);
+        // The mark is raised once the bundle's own requests have been looked at, and never falls.
+        assert_eq!(slot(&mut machine, &[(id, 4, 3, push("jobs", b"4")), (id, 5, 5, vec![])]).len(), 2);
+        assert_eq!(slot(&mut machine, &[(id, 3, 0, push("jobs", b"3")), (id, 0, 0, push("jobs", b"0"))]), []);
+        assert_eq!(slot(&mut machine, &[(id, 5, 0, pop("jobs"))]), []);
+        assert_eq!(size(&machine, "jobs"), [0, 3]);
+        let order = [6, 7, 8].map(|number| (id, number, 5, pop("jobs")));
+        let items: Vec<_> = slot(&mut machine, &order).into_iter().map(|told| told.3).collect();
+        assert_eq!(items, [popped(b"5"), popped(b"2"), popped(b"4")]);
+    }
+
+    #[test]
+    fn a_number_too_far_ahead_is_told_and_not_kept() {
+        let (mut machine, id) = with_session();
+        let memory = machine.memory_bytes();
+        for number in [SESSION_WINDOW + 1, u64::MAX - 1] {
+            let told = slot(&mut machine, &[(id, number, 0, push("jobs", b"x"))]);
+            assert_eq!(code(&told[0]), Code::BadRequest);
+        }
+        assert_eq!(machine.memory_bytes(), memory);
+        assert_eq!(code(&slot(&mut machine, &[(id, SESSION_WINDOW, 0, push("jobs", b"x"))])[0]), Code::Ok);
+        // What the bundle says is seen counts, though nothing of it has come before.
+        let far = 1 << 60;
+        assert_eq!(code(&slot(&mut machine, &[(id, far + SESSION_WINDOW, far, push("jobs", b"y"))])[0]), Code::Ok);
+        assert_eq!(code(&slot(&mut machine, &[(id, far + 1, far, push("jobs", b"z"))])[0]), Code::Ok);
+        assert_eq!(size(&machine, "jobs"), [0, 3]);
+    }
+
+    #[test]
+    fn a_session_that_is_not_in_the_table_is_never_executed_for() {
+        let (mut machine, id) = with_session();
+        let other = SessionId { digest: id.digest ^ 1, ..id };
+        let told = slot(&mut machine, &[(other, 1, 0, push("jobs", b"x")), (other, 2, 0, end())]);
+        assert_eq!(told.iter().map(code).collect::<Vec<_>>(), [Code::Expired, Code::Expired]);
+        let told = slot(&mut machine, &[(SessionId::NONE, 1, 0, push("jobs", b"x")), (SessionId::NONE, 2, 0, end())]);
+        assert_eq!(told.iter().map(code).collect::<Vec<_>>(), [Code::BadRequest, Code::BadRequest]);
+        assert_eq!(size(&machine, "jobs")[0], Code::NoQueue as u8);
+    }
+
+    #[test]
+    fn an_ended_session_is_gone_even_for_the_rest_of_its_bundle() {
+        let (mut machine, id) = with_session();
+        let rest = [(id, 1, 0, push("jobs", b"x")), (id, 2, 0, end()), (id, 3, 0, push("jobs", b"y"))];
+        let codes: Vec<_> = slot(&mut machine, &rest).iter().map(code).collect();
+        assert_eq!(codes, [Code::Ok, Code::Ok, Code::Expired]);
+        assert_eq!(code(&slot(&mut machine, &[(id, 2, 0, end())])[0]), Code::Expired);
+        assert_eq!(size(&machine, "jobs"), [0, 1]);
+        assert_eq!(machine.due(), None);
+        // An opening behind it takes its own place in the slot.
+        let (mut machine, id) = with_session();
+        let requests = [(id, 1, 0, end()), (id, 2, 0, pop("jobs")), (SessionId::NONE, 9, 0, open())];
+        assert_eq!(opened(&slot(&mut machine, &requests)[2]).position, 2);
+    }
+
+    #[test]
+    fn an_idle_session_is_forgotten_by_group_time() {
+        let (mut machine, idle) = with_session();
+        let busy = opened(&slot(&mut machine, &[(SessionId::NONE, 1, 0, open())])[0]);
+        assert_eq!(machine.due(), Some(GroupTime(SESSION_IDLE_NS + TERM_STEP_NS)));
+        let request = |number, seen| bundles(&[(busy, number, seen, push("jobs", b"x"))]);
+        slot_at(&mut machine, SESSION_IDLE_NS / 2, &request(1, 0));
+        slot_at(&mut machine, SESSION_IDLE_NS, &[]);
+        assert_eq!(code(&slot_at(&mut machine, SESSION_IDLE_NS, &bundles(&[(idle, 1, 0, pop("jobs"))]))[0]), Code::Ok);
+        // Both were heard; now only one goes on speaking. A slot without operations is enough to forget the other.
+        let due = machine.due().expect("two sessions");
+        slot_at(&mut machine, due.0 - 1, &request(2, 1));
+        let due = machine.due().expect("two sessions");
+        assert!(due.0 >= SESSION_IDLE_NS * 2);
+        slot_at(&mut machine, due.0, &[]);
+        assert_eq!(code(&slot(&mut machine, &[(idle, 2, 0, pop("jobs"))])[0]), Code::Expired);
+        assert_eq!(code(&slot(&mut machine, &[(busy, 3, 2, pop("jobs"))])[0]), Code::Ok);
+    }
+
+    #[test]
+    fn many_sessions_end_in_bounded_steps_and_the_table_has_an_end() {
+        let mut machine = Machine::new();
+        let openings: Vec<_> = (0..=SESSIONS_MAX as u64).map(|token| (SessionId::NONE, 2 * token, 0, open())).collect();
+        let told = slot(&mut machine, &openings);
+        assert_eq!(told.iter().filter(|told| code(told) == Code::Ok).count(), SESSIONS_MAX);
+        assert_eq!(code(told.last().expect("an answer")), Code::Busy);
+        let (due, full) = (machine.due().expect("sessions"), machine.sessions.len());
+        slot_at(&mut machine, due.0, &[]);
+        assert_eq!(machine.sessions.len(), full - EXPIRED_STEP);
+        assert_eq!(machine.due(), Some(due));
+        // Where a replica takes over matters to none of them.
+        let mut copy = Machine::restore(&machine.snapshot()).expect("just written");
+        for machine in [&mut machine, &mut copy] {
+            slot_at(machine, due.0 + 5, &bundles(&openings[..10]));
+        }
+        assert_eq!(machine.snapshot(), copy.snapshot());
+    }
+
+    #[test]
+    fn slots_whose_bytes_make_no_sense_end_there() {
+        let (mut machine, id) = with_session();
+        let mut operations = bundles(&[(id, 1, 0, push("jobs", b"x"))]);
+        operations.extend_from_slice(b"garbage");
+        assert_eq!(slot_at(&mut machine, 0, &operations).len(), 1);
+        assert_eq!(machine.applied(), Slot(2));
+        for odd in [&[][..], &[0], &[0, 1], &[1], &[1, 3], &[2, 1], &[255; 9]] {
+            let number = machine.applied().0;
+            assert_eq!(code(&slot(&mut machine, &[(id, number, 0, odd.to_vec())])[0]), Code::BadRequest, "{odd:?}");
+            let mut answer = Vec::new();
+            machine.query(odd, &mut answer);
+            assert_eq!(split(&answer).map(|(code, _)| code), Ok(Code::BadRequest));
+        }
+    }
+
+    #[test]
+    fn answers_count_in_a_digest_of_their_own() {
+        let (mut machine, id) = with_session();
+        let mut other = Machine::restore(&machine.snapshot()).expect("just written");
+        let both = |machine: &Machine| (machine.digest(), machine.answers_digest());
+        assert_eq!(both(&machine), both(&other));
+        // As a machine would have it that lost an item.
+        slot(&mut machine, &[(id, 1, 0, push("jobs", b"x"))]);
+        slot(&mut other, &[(id, 1, 0, push("mail", b"x"))]);
+        other.digest = machine.digest;
+        assert_eq!(both(&machine), both(&other));
+        slot(&mut machine, &[(id, 2, 0, pop("jobs"))]);
+        slot(&mut other, &[(id, 2, 0, pop("jobs"))]);
+        assert_eq!(machine.digest(), other.digest());
+        assert_ne!(machine.answers_digest(), other.answers_digest());
+    }
+
+    #[test]
+    fn memory_comes_back_when_answers_are_seen() {
+        let (mut machine, id) = with_session();
+        slot(&mut machine, &[(id, 1, 0, push("jobs", &[b'x'; 100_000]))]);
+        let before = machine.memory_bytes();
+        slot(&mut machine, &[(id, 2, 0, pop("jobs"))]);
+        let kept = machine.memory_bytes();
+        assert!(kept.abs_diff(before) < 1_000, "the item went from the queue into the kept answer");
+        slot(&mut machine, &[(id, 3, 2, pop("jobs"))]);
+        assert!(machine.memory_bytes() + 99_000 < kept);
+    }
+
+    /// What DESIGN 7.1 says, written down without a thought for speed.
+    #[derive(Default)]
+    struct Model {
+        sessions: BTreeMap<SessionId, (u64, BTreeMap<u64, (u64, Vec<u8>)>)>,
+        queues: BTreeMap<String, VecDeque<Vec<u8>>>,
+    }
+
+    impl Model {
+        fn execute(&mut self, operation: &[u8]) -> Option<Vec<u8>> {
+            Some(match QueueOperation::decode(&operation[1..]).ok()? {
+                QueueOperation::Push { target: Target::Label(label), items } => {
+                    self.queues.entry(label.into()).or_default().extend(items.iter().map(<[u8]>::to_vec));
+                    vec![0]
+                }
+                QueueOperation::Pop { target: Target::Label(label), .. } => match self.queues.get_mut(label) {
+                    None => error(Code::NoQueue, &format!("no queue is labelled {label}")),
+                    Some(items) => match items.pop_front() {
+                        None => error(Code::Empty, &format!("queue {label} is empty")),
+                        Some(item) => popped(&item),
+                    },
+                },
+                _ => return None,
+            })
+        }
+
+        fn request(&mut self, slot: u64, (id, number, _, operation): &Request) -> Option<Told> {
+            let Some((seen, answers)) = self.sessions.get_mut(id) else {
+                return Some((*id, *number, slot, error(EXPIRED.0, EXPIRED.1)));
+            };
+            if number <= seen {
+                return None;
+            }
+            if let Some((slot, answer)) = answers.get(number) {
+                return Some((*id, *number, *slot, answer.clone()));
+            }
+            if *operation == end() {
+                self.sessions.remove(id);
+                return Some((*id, *number, slot, vec![0]));
+            }
+            let answer = self.execute(operation).expect("only what the test sends");
+            let (_, answers) = self.sessions.get_mut(id).expect("found above");
+            answers.insert(*number, (slot, answer.clone()));
+            Some((*id, *number, slot, answer))
+        }
+
+        fn seen(&mut self, (id, _, seen, _): &Request) {
+            if let Some((mark, _)) = self.sessions.get_mut(id) {
+                *mark = (*mark).max(*seen);
+            }
+        }
+    }
+
+    fn request(ids: &[SessionId], (who, number, seen, what, item): (u8, u8, u8, u8, Vec<u8>)) -> Request {
+        let label = LABELS[usize::from(what & 1)];
+        let operation = match what >> 1 {
+            0 => end(),
+            1..=70 => push(label, &item),
+            _ => pop(label),
+        };
+        (ids[usize::from(who) % ids.len()], u64::from(number % 24), u64::from(seen % 6), operation)
+    }
+
+    quickcheck! {
+        fn it_does_what_the_model_does(slots: Vec<(bool, Vec<(u8, u8, u8, u8, Vec<u8>)>)>) -> bool {
+            let mut machine = Machine::new();
+            let mut model = Model::default();
+            let ids: Vec<_> = (0..3).map(|token| opened(&slot(&mut machine, &[(SessionId::NONE, token, 0, open())])[0])).collect();
+            model.sessions.extend(ids.iter().map(|&id| (id, Default::default())));
+            let mut copy = Machine::restore(&machine.snapshot()).expect("just written");
+            for (restore, requests) in slots {
+                // Each in a bundle of its own: `requests_come_back_in_order` has the bundles.
+                let requests: Vec<_> = requests.into_iter().map(|made| request(&ids, made)).collect();
+                let operations: Vec<u8> = requests.iter().flat_map(|request| bundles(std::slice::from_ref(request))).collect();
+                let told = slot_at(&mut machine, 0, &operations);
+                let mut expected = Vec::new();
+                for request in &requests {
+                    expected.extend(model.request(machine.applied().0, request));
+                    model.seen(request);
+                }
+                assert_eq!(told, expected);
+                slot_at(&mut copy, 0, &operations);
+                if restore {
+                    let bytes = copy.snapshot();
+                    copy = Machine::restore(&bytes).expect("just written");
+                    assert_eq!(copy.snapshot(), bytes);
+                }
+            }
+            for (label, items) in &model.queues {
+                assert_eq!(size(&machine, label), [0, items.len() as u8]);
+            }
+            machine.snapshot() == copy.snapshot() && machine.digest() == copy.digest()
+        }
+
+        fn bundles_do_not_matter(requests: Vec<(u8, u8, u8, u8, Vec<u8>)>) -> bool {
+            // With a mark that stays: the same answers whether requests share a bundle or not.
+            let (mut one, id) = with_session();
+            let mut other = Machine::restore(&one.snapshot()).expect("just written");
+            let requests: Vec<_> = requests
+                .into_iter()
+                .map(|made| (made.0, made.1, 0, made.3, made.4))
+                .map(|made| request(&[id], made))
+                .collect();
+            let apart: Vec<u8> = requests.iter().flat_map(|request| bundles(std::slice::from_ref(request))).collect();
+            slot(&mut one, &requests) == slot_at(&mut other, 0, &apart)
+        }
+
+        fn arbitrary_operations_never_panic(slots: Vec<Vec<u8>>, operations: Vec<(u8, u8, Vec<u8>)>) -> bool {
+            let (mut machine, id) = with_session();
+            slots.iter().for_each(|bytes| _ = slot_at(&mut machine, 1, bytes));
+            for (number, service, operation) in operations {
+                let operation = [&[service % 3], &operation[..]].concat();
+                let told = slot(&mut machine, &[(id, u64::from(number), 0, operation)]);
+                assert_eq!(told.len(), usize::from(number > 0));
+            }
+            Machine::restore(&machine.snapshot()).is_ok_and(|copy| copy.snapshot() == machine.snapshot())
+        }
+
+        fn a_damaged_snapshot_never_panics(changes: Vec<(usize, u8)>, cut: Option<usize>) -> bool {
+            let (mut machine, id) = with_session();
+            slot(&mut machine, &[(id, 1, 0, push("jobs", b"x")), (id, 3, 0, pop("jobs")), (id, 4, 0, pop("mail"))]);
+            let mut bytes = machine.snapshot();
+            changes.iter().for_each(|&(at, value)| { let at = at % bytes.len(); bytes[at] = value });
+            bytes.truncate(cut.map_or(bytes.len(), |cut| cut % (bytes.len() + 1)));
+            if let Ok(mut machine) = Machine::restore(&bytes) {
+                slot(&mut machine, &[(id, 5, 2, pop("jobs"))]);
+                machine.snapshot();
+            }
+            true
+        }
+    }
+
+    #[test]
+    fn a_million_items_go_in_bounded_steps() {
+        let (mut machine, id) = with_session();
+        let mut batch = Vec::new();
+        let items = vec![&b"sixteen bytes..."[..]; BATCH_ITEMS_MAX];
+        QueueOperation::encode_push(&mut batch, Target::Label("jobs"), items.into_iter());
+        for number in 1..=256 {
+            slot(&mut machine, &[(id, number, number - 1, batch.clone())]);
+        }
+        let mut drop = Vec::new();
+        QueueOperation::Destroy { target: Target::Label("jobs") }.encode(&mut drop);
+        slot(&mut machine, &[(id, 257, 256, drop)]);
+        assert_eq!(size(&machine, "jobs")[0], Code::NoQueue as u8);
+        let mut slots = 0;
+        while machine.memory_bytes() > 10_000 {
+            let due = machine.due().expect("there is more to free");
+            let before = machine.memory_bytes();
+            slot_at(&mut machine, due.0, &[]);
+            let freed = before - machine.memory_bytes();
+            assert!(freed < 9 << 20, "{freed} bytes in one step");
+            slots += 1;
+        }
+        assert!(slots > 1);
+        assert!(machine.due().expect("a session") > GroupTime(SESSION_IDLE_NS));
+    }
+}
