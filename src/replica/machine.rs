@@ -615,10 +615,15 @@ mod tests {
         assert!(machine.memory_bytes() + 99_000 < kept);
     }
 
+    /// Slot and answer by number.
+    type Stored = BTreeMap<u64, (u64, Vec<u8>)>;
+    /// What a request is made of: session, number, mark, kind and item.
+    type Made = (u8, u8, u8, u8, Vec<u8>);
+
     /// What DESIGN 7.1 says, written down without a thought for speed.
     #[derive(Default)]
     struct Model {
-        sessions: BTreeMap<SessionId, (u64, BTreeMap<u64, (u64, Vec<u8>)>)>,
+        sessions: BTreeMap<SessionId, (u64, Stored)>,
         queues: BTreeMap<String, VecDeque<Vec<u8>>>,
     }
 
@@ -667,7 +672,7 @@ mod tests {
         }
     }
 
-    fn request(ids: &[SessionId], (who, number, seen, what, item): (u8, u8, u8, u8, Vec<u8>)) -> Request {
+    fn request(ids: &[SessionId], (who, number, seen, what, item): Made) -> Request {
         let label = LABELS[usize::from(what & 1)];
         let operation = match what >> 1 {
             0 => end(),
@@ -678,7 +683,7 @@ mod tests {
     }
 
     quickcheck! {
-        fn it_does_what_the_model_does(slots: Vec<(bool, Vec<(u8, u8, u8, u8, Vec<u8>)>)>) -> bool {
+        fn it_does_what_the_model_does(slots: Vec<(bool, Vec<Made>)>) -> bool {
             let mut machine = Machine::new();
             let mut model = Model::default();
             let ids: Vec<_> = (0..3).map(|token| opened(&slot(&mut machine, &[(SessionId::NONE, token, 0, open())])[0])).collect();
@@ -708,7 +713,7 @@ mod tests {
             machine.snapshot() == copy.snapshot() && machine.digest() == copy.digest()
         }
 
-        fn bundles_do_not_matter(requests: Vec<(u8, u8, u8, u8, Vec<u8>)>) -> bool {
+        fn bundles_do_not_matter(requests: Vec<Made>) -> bool {
             // With a mark that stays: the same answers whether requests share a bundle or not.
             let (mut one, id) = with_session();
             let mut other = Machine::restore(&one.snapshot()).expect("just written");

@@ -41,7 +41,9 @@ impl Graveyard {
         let (mut chunks, mut bytes) = (0, 0);
         while chunks < FREED_CHUNKS_STEP && bytes < FREED_BYTES_STEP {
             let Some(list) = self.lists.front_mut() else { break };
-            match list.pop_front() {
+            // From the back: there an allocator that grew with the list can give memory to the kernel bit by bit, where
+            // from the front it would hold it all until the last chunk, and then return it in one long call.
+            match list.pop_back() {
                 Some(chunk) => {
                     chunks += 1;
                     bytes += chunk_memory(&chunk);
