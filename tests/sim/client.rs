@@ -115,7 +115,10 @@ impl Client {
     pub fn waits_for(&self) -> String {
         let lowest = self.requests.keys().next();
         let unanswered = (self.requests.len(), self.queries.len());
-        format!("client {} (at {:?}, session {:?}) waits for {unanswered:?} from {lowest:?}", self.index, self.current, self.session)
+        format!(
+            "client {} (at {:?}, session {:?}) waits for {unanswered:?} from {lowest:?}",
+            self.index, self.current, self.session
+        )
     }
 
     /// Does what is due. When to be woken again.

@@ -241,7 +241,8 @@ impl World {
 
     fn send(&mut self, from: usize, dest: Dest, bytes: Bytes) {
         if self.trace.is_on() {
-            let to: Vec<String> = (1..=64).filter(|&id| dest.contains(ReplicaId(id))).map(|id| id.to_string()).collect();
+            let to: Vec<String> =
+                (1..=64).filter(|&id| dest.contains(ReplicaId(id))).map(|id| id.to_string()).collect();
             let text = format!("-> {} {}", to.join(","), describe(&bytes));
             self.trace.line(self.now, &format!("r{}", from + 1), format_args!("{text}"));
         }
@@ -310,9 +311,7 @@ impl World {
                 self.judges.opened(token, session)
             }
             ToClient::Reply { number, slot, answer } => self.judges.replies(c.session, number.0, slot, answer),
-            ToClient::Found { number, slot, answer } if !vandal => {
-                self.judges.finds(connection, number, slot, answer)
-            }
+            ToClient::Found { number, slot, answer } if !vandal => self.judges.finds(connection, number, slot, answer),
             ToClient::Refused { refused: kind::REQUEST, number, maybe_done, .. } if !vandal => {
                 self.judges.refuses(c.session, number, maybe_done)
             }

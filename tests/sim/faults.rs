@@ -197,7 +197,11 @@ impl World {
             self.schedule(at, Event::Start { node: index });
         }
         if self.trace.is_on() {
-            self.trace.line(self.now, "sim", format_args!("{replicas} replicas from {} on lose their power", first + 1));
+            self.trace.line(
+                self.now,
+                "sim",
+                format_args!("{replicas} replicas from {} on lose their power", first + 1),
+            );
         }
         self.begin_aftermath_at(back);
         Ok(())

@@ -305,7 +305,10 @@ impl Judges {
         ends.sort_unstable_by_key(|&end| std::cmp::Reverse(end));
         let held = self.quorum.checked_sub(1).map_or(u64::MAX, |index| ends[index]);
         if held < self.agreed().0 {
-            return Err(format!("I2: slot {} was applied, and more than half of the disks end at {held}", self.agreed()));
+            return Err(format!(
+                "I2: slot {} was applied, and more than half of the disks end at {held}",
+                self.agreed()
+            ));
         }
         Ok(())
     }

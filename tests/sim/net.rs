@@ -123,7 +123,8 @@ impl Net {
         let n = self.replicas as u64;
         let one = self.rng.below(n) as usize;
         let other = (one + 1 + self.rng.below(n - 1) as usize) % self.replicas;
-        let (what, kind) = *self.rng.pick(&[(0, "one-way cut"), (1, "link cut"), (2, "deaf replica"), (3, "mute replica")]);
+        let (what, kind) =
+            *self.rng.pick(&[(0, "one-way cut"), (1, "link cut"), (2, "deaf replica"), (3, "mute replica")]);
         for k in 0..self.links.len() {
             let (from, to) = (k / self.replicas, k % self.replicas);
             let is_cut = match what {

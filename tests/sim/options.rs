@@ -27,8 +27,7 @@ const USAGE: &str = "sim [--seeds N] [--from SEED] [--jobs N] [--trace] [--marks
 /// Whatever the test harness of cargo would be told besides is left aside.
 pub fn read() -> Options {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut options =
-        Options { mode: Mode::Test, from: 0, seeds: 100, jobs, trace: false, marks: false, flip: false };
+    let mut options = Options { mode: Mode::Test, from: 0, seeds: 100, jobs, trace: false, marks: false, flip: false };
     let mut seeds = false;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {

@@ -137,7 +137,10 @@ pub fn test() -> i32 {
     }
     let (failed, all) = (failures.len() as u64, TEST_SEEDS + TWICE_SEEDS);
     let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n", all - failed);
+    println!(
+        "\ntest result: {word}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n",
+        all - failed
+    );
     i32::from(failed > 0) * 101
 }
 

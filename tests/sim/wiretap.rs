@@ -116,7 +116,8 @@ impl Wiretap {
 pub fn describe(bytes: &[u8]) -> String {
     let Ok((header, frames)) = Header::decode(bytes) else { return format!("{} bytes of no sense", bytes.len()) };
     let s = header.status;
-    let mut text = format!("#{} sent {} known {} durable {} committed {}", header.packet, s.sent, s.known, s.durable, s.committed);
+    let mut text =
+        format!("#{} sent {} known {} durable {} committed {}", header.packet, s.sent, s.known, s.durable, s.committed);
     let mut r = Reader::new(frames);
     while let Ok(frame) = Frame::decode(&mut r) {
         text.push_str(" | ");
@@ -129,7 +130,8 @@ fn describe_frame(frame: &Frame<'_>) -> String {
     match frame {
         Frame::Data { origin, mseq, continues, total, offset, bytes } => {
             let end = *offset as usize + bytes.len();
-            let range = if end == *total as usize && *offset == 0 { String::new() } else { format!(" {offset}..{end}") };
+            let range =
+                if end == *total as usize && *offset == 0 { String::new() } else { format!(" {offset}..{end}") };
             let more = if *continues { " continues" } else { "" };
             format!("DATA {origin}/{mseq}{range} of {total}{more}")
         }
