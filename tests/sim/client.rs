@@ -16,6 +16,10 @@ use crate::plan::Load;
 use crate::tally::Tally;
 use crate::workload;
 
+/// After a refusal: how long to wait before asking again, at first and at most.
+const BACK_OFF_MIN: Nanos = 10 * MS;
+const BACK_OFF_MAX: Nanos = 640 * MS;
+
 /// What a client does to its connections.
 #[derive(Debug)]
 pub enum Act {
@@ -63,6 +67,8 @@ pub struct Client {
     old: Option<Old>,
     /// After a refusal: when to send everything unanswered again.
     again_at: Option<Nanos>,
+    /// How long after the next one: longer each time, until something is answered.
+    back_off: Nanos,
     /// How long it waits for any answer before it moves.
     patience: Nanos,
     heard_at: Nanos,
@@ -92,6 +98,7 @@ impl Client {
             queries: BTreeMap::new(),
             old: None,
             again_at: None,
+            back_off: BACK_OFF_MIN,
             patience: rng.between(300 * MS, 2000 * MS),
             heard_at: 0,
             rng,
@@ -121,18 +128,18 @@ impl Client {
         )
     }
 
-    /// Does what is due. When to be woken again.
-    pub fn wake(&mut self, now: Nanos, judges: &mut Judges, tally: &mut Tally) -> Option<Nanos> {
+    /// Does what is due. When to be woken again. Of its own accord it dies and moves only when nothing else woke it.
+    pub fn wake(&mut self, now: Nanos, by_timer: bool, judges: &mut Judges, tally: &mut Tally) -> Option<Nanos> {
         if self.dead {
             return None;
         }
-        if self.faulty && self.rng.chance(2_000) {
+        if by_timer && self.faulty && self.rng.chance(2_000) {
             tally.fault("client died");
             self.dead = true;
             self.leave();
             return None;
         }
-        if self.waits() && now >= self.heard_at + self.patience || self.faulty && self.rng.chance(5_000) {
+        if self.waits() && now >= self.heard_at + self.patience || by_timer && self.faulty && self.rng.chance(8_000) {
             tally.fault("client moved");
             self.leave();
         }
@@ -316,6 +323,7 @@ impl Client {
 
     /// True for the first answer to a request.
     fn on_answer(&mut self, number: u64, now: Nanos) -> bool {
+        self.back_off = BACK_OFF_MIN;
         let Some(operation) = self.requests.remove(&number) else { return false };
         if self.faulty && self.rng.chance(20_000) {
             let at = now + self.rng.between(0, 500 * MS);
@@ -338,8 +346,12 @@ impl Client {
             kind::QUERY if !for_now => {
                 self.queries.remove(&number);
             }
-            _ if self.rng.chance(200_000) => self.leave_soon(now),
-            _ => self.again_at = self.again_at.or(Some(now + self.rng.between(5 * MS, 100 * MS))),
+            _ if self.again_at.is_none() && self.rng.chance(200_000) => self.leave_soon(now),
+            _ if self.again_at.is_none() => {
+                self.again_at = Some(now + self.rng.between(self.back_off / 2, self.back_off));
+                self.back_off = (2 * self.back_off).min(BACK_OFF_MAX);
+            }
+            _ => {}
         }
     }
 

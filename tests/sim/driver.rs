@@ -310,7 +310,12 @@ impl World {
                 c.session = session;
                 self.judges.opened(token, session)
             }
-            ToClient::Reply { number, slot, answer } => self.judges.replies(c.session, number.0, slot, answer),
+            ToClient::Reply { number, slot, answer } => {
+                if self.judges.replies(c.session, number.0, slot, answer)? {
+                    self.tally.mark(ftq::marks::ANSWERED_AGAIN);
+                }
+                Ok(())
+            }
             ToClient::Found { number, slot, answer } if !vandal => self.judges.finds(connection, number, slot, answer),
             ToClient::Refused { refused: kind::REQUEST, number, maybe_done, .. } if !vandal => {
                 self.judges.refuses(c.session, number, maybe_done)
@@ -342,22 +347,20 @@ impl World {
             return Ok(());
         }
         c.inbox.push_back(frame);
+        self.nodes[index].frames_of.push_back(connection);
         self.hand_over_frames(index)
     }
 
     /// Hands over what clients sent, as long as the replica takes it.
     fn hand_over_frames(&mut self, index: usize) -> Result<(), String> {
-        let waiting = |world: &World| {
-            let mut all = world.connections.iter();
-            all.find(|(_, c)| c.node == index && !c.inbox.is_empty()).map(|(&connection, _)| connection)
-        };
-        while let Some(connection) = waiting(self) {
+        while let Some(&connection) = self.nodes[index].frames_of.front() {
             if !self.nodes[index].replica.as_ref().is_some_and(Replica::accepts) {
                 self.tally.mark(crate::marks::CLIENTS_WAIT);
                 break;
             }
-            let c = self.connections.get_mut(&connection).expect("it was just found");
-            let frame = c.inbox.pop_front().expect("it is not empty");
+            self.nodes[index].frames_of.pop_front();
+            let Some(c) = self.connections.get_mut(&connection) else { continue };
+            let Some(frame) = c.inbox.pop_front() else { continue };
             if let Ok(ToReplica::Use { session }) = ToReplica::decode(&frame) {
                 c.session = session;
             }
@@ -386,7 +389,8 @@ impl World {
         let Some(index) = self.connections.get(&connection).map(|c| c.client) else { return Ok(()) };
         let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
         client.on_close(connection);
-        self.on_client_now(index)
+        self.wake_client(index, false);
+        Ok(())
     }
 
     /// A frame of a replica arrives at its client.
@@ -396,19 +400,20 @@ impl World {
         self.trace.event(self.now, 8, connection.0, frame);
         let decoded = ToClient::decode(frame).expect("it was decoded when it was sent");
         client.on_frame(self.now, connection, &decoded, &mut self.judges, &mut self.tally);
-        self.on_client_now(index)
+        self.wake_client(index, false);
+        Ok(())
     }
 
     pub fn on_client(&mut self, index: usize) -> Result<(), String> {
         if self.client_wakes[index].is_some_and(|at| at <= self.now) {
-            self.on_client_now(index)?;
+            self.wake_client(index, true);
         }
         Ok(())
     }
 
     /// A client looks at what is due.
-    pub fn on_client_now(&mut self, index: usize) -> Result<(), String> {
-        let wake = self.clients[index].wake(self.now, &mut self.judges, &mut self.tally);
+    pub fn wake_client(&mut self, index: usize, by_timer: bool) {
+        let wake = self.clients[index].wake(self.now, by_timer, &mut self.judges, &mut self.tally);
         if let Some(at) = wake.filter(|&at| self.client_wakes[index].is_none_or(|old| old <= self.now || at < old)) {
             self.client_wakes[index] = Some(at);
             self.schedule(at, Event::Client { index });
@@ -416,7 +421,6 @@ impl World {
         for act in std::mem::take(&mut self.clients[index].acts) {
             self.act(index, act);
         }
-        Ok(())
     }
 
     /// A connection of someone who keeps no rules.

@@ -39,6 +39,7 @@ struct Sent {
     copies: u32,
     /// Copies refused as certainly not done.
     refused: u32,
+    answered: bool,
 }
 
 /// A query that some client sent on one connection.
@@ -223,7 +224,7 @@ impl Judges {
     /// A client sends a request, or sends it again.
     pub fn sends(&mut self, session: SessionId, number: u64, operation: &Rc<[u8]>) {
         let floor = self.answered;
-        let fresh = Sent { operation: operation.clone(), floor, copies: 0, refused: 0 };
+        let fresh = Sent { operation: operation.clone(), floor, copies: 0, refused: 0, answered: false };
         self.sent.entry((session, number)).or_insert(fresh).copies += 1;
     }
 
@@ -247,12 +248,14 @@ impl Judges {
         Ok(())
     }
 
-    /// A replica answers a request. Judged when it is said, whoever may hear it.
-    pub fn replies(&self, session: SessionId, number: u64, slot: Slot, answer: &[u8]) -> Result<(), String> {
+    /// A replica answers a request. Judged when it is said, whoever may hear it. True where it was answered before.
+    pub fn replies(&mut self, session: SessionId, number: u64, slot: Slot, answer: &[u8]) -> Result<bool, String> {
         if slot > self.agreed() {
             return Err(format!("I2: slot {slot} is answered and not agreed"));
         }
-        self.model.judge_reply(session, number, slot, answer).map_err(|e| format!("I3: {e}"))
+        self.model.judge_reply(session, number, slot, answer).map_err(|e| format!("I3: {e}"))?;
+        let sent = self.sent.get_mut(&(session, number));
+        Ok(sent.is_some_and(|sent| std::mem::replace(&mut sent.answered, true)))
     }
 
     /// A replica says which session a token opened.

@@ -142,6 +142,9 @@ impl Load {
         let requests = *rng.pick(&[20u64, 50, 100, 100, 200, 400]) * 3 / replicas as u64;
         let requests = requests.max(10);
         let gap_ns = until / requests;
+        if replicas <= 4 && rng.chance(15_000) {
+            return Load::flood(until);
+        }
         let large = rng.chance(100_000);
         Load {
             clients,
@@ -153,6 +156,26 @@ impl Load {
             large_bytes: if large { 1 << 20 } else { 8_000 },
             query_ppm: *rng.pick(&[0, 100_000, 300_000]),
             bad_ppm: *rng.pick(&[0, 20_000]),
+        }
+    }
+}
+
+impl Load {
+    /// More than the windows hold.
+    fn flood(until: Nanos) -> Load {
+        let (clients, requests, queries) = (4, 8, 0);
+        let gap_ns = until / 200;
+        let (large_ppm, large_bytes) = (700_000, 1 << 20);
+        Load {
+            clients,
+            requests,
+            gap_ns,
+            pipeline: 16,
+            queues: 2,
+            large_ppm,
+            large_bytes,
+            query_ppm: queries,
+            bad_ppm: 0,
         }
     }
 }

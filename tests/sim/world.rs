@@ -260,7 +260,7 @@ impl World {
         self.net.calm();
         self.clients.iter_mut().for_each(Client::calm);
         for index in 0..self.clients.len() {
-            self.on_client_now(index)?;
+            self.wake_client(index, false);
         }
         self.end_at = self.now + SETTLE_NS;
         self.schedule(self.now + LOOK_NS, Event::Look);
