@@ -66,7 +66,8 @@ fn table() -> getopts::Options {
     let mut o = getopts::Options::new();
     o.optopt("", "id", "this replica's id in the book", "N");
     o.optopt("", "cluster", "the address book (/etc/ftq/cluster)", "FILE");
-    o.optopt("", "n", "instead of a book: COUNT replicas on this machine", "COUNT");
+    // A name of one letter: both -n and --n find it.
+    o.optopt("n", "", "instead of a book: COUNT replicas on this machine", "COUNT");
     o.optopt("", "port", "with --n: replica i is at 127.0.0.1, port P+i-1 (7400)", "P");
     o.optopt("", "data", "data directory ($STATE_DIRECTORY/ID or /var/lib/ftq/ID)", "DIR");
     o.optopt("", "socket", "Unix socket for local clients, 'none' for none", "PATH");
