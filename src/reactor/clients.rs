@@ -84,7 +84,7 @@ impl Clients {
     }
 
     /// Open connections.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.connections.len()
     }
 

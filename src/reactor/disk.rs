@@ -21,7 +21,7 @@ use crate::log::{LogWrite, MetaWrite, SegmentNumber};
 use crate::reactor::exit::{Exit, IO};
 use crate::types::WriteNumber;
 
-pub use directory::{Directory, Found};
+pub use directory::{is_writable, Directory, Found};
 
 /// Writes of one batch; what is beyond goes into the next.
 const BATCH_WRITES_MAX: usize = 64;
@@ -109,7 +109,7 @@ impl Failure {
 /// Carries out batches.
 #[derive(Debug)]
 enum Engine {
-    Uring(uring::Uring),
+    Uring(Box<uring::Uring>),
     Aio(aio::Aio),
     Blocking(blocking::Blocking),
 }
@@ -118,10 +118,13 @@ impl Engine {
     fn open(choice: DiskChoice) -> Result<Engine, Exit> {
         let failed = |name: &str, e: &io::Error| Exit::system(&format!("use {name}"), e);
         match choice {
-            DiskChoice::Uring => uring::Uring::new().map(Engine::Uring).map_err(|e| failed("io_uring", &e)),
+            DiskChoice::Uring => {
+                uring::Uring::new().map(Box::new).map(Engine::Uring).map_err(|e| failed("io_uring", &e))
+            }
             DiskChoice::Aio => aio::Aio::new().map(Engine::Aio).map_err(|e| failed("Linux AIO", &e)),
             DiskChoice::Blocking => Ok(Engine::Blocking(blocking::Blocking::default())),
             DiskChoice::Auto => Ok(uring::Uring::new()
+                .map(Box::new)
                 .map(Engine::Uring)
                 .or_else(|_| aio::Aio::new().map(Engine::Aio))
                 .unwrap_or_else(|_| Engine::Blocking(blocking::Blocking::default()))),

@@ -78,17 +78,24 @@ impl Directory {
         let mut lock = OpenOptions::new();
         let lock = lock.read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join("lock"));
         let mut lock = lock.map_err(|e| unusable("write to it", &e))?;
-        // SAFETY: a valid descriptor.
-        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-            let mut owner = String::new();
-            let _ = lock.read_to_string(&mut owner);
-            let message =
-                format!("data directory {}: in use by another ftqd (process {})", path.display(), owner.trim());
-            return Err(Exit::configuration(message));
-        }
+        take_lock(&lock, path)?;
         let noted = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         noted.map_err(|e| unusable("write to it", &e))?;
         Ok(Directory { path: path.to_owned(), handle, _lock: lock })
+    }
+
+    /// Opens a directory that is there, without leaving a trace. Errors if it is in use.
+    pub fn open_to_look(path: &Path) -> Result<Directory, Exit> {
+        let file = File::open(path).map_err(|e| Exit::io("open", path, &e))?;
+        let lock = match File::open(path.join("lock")) {
+            Ok(lock) => lock,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                file.try_clone().map_err(|e| Exit::io("open", path, &e))?
+            }
+            Err(e) => return Err(Exit::io("open", &path.join("lock"), &e)),
+        };
+        take_lock(&lock, path)?;
+        Ok(Directory { path: path.to_owned(), handle: Rc::new(Target { file, path: path.to_owned() }), _lock: lock })
     }
 
     /// The directory itself, for syncing.
@@ -111,7 +118,7 @@ impl Directory {
         Ok([stat.stx_ino, if stat.stx_mask & libc::STATX_BTIME == 0 { 0 } else { born }])
     }
 
-    /// Reads all there is for replica `id`. Errors where it belongs to another.
+    /// Reads all there is for replica `id`. Errors where it belongs to another, or to a newer version.
     pub fn read(&self, id: ReplicaId) -> Result<Found, Exit> {
         let path = self.path.join("meta");
         let bytes = match fs::read(&path) {
@@ -125,6 +132,8 @@ impl Directory {
             let path = self.segment_path(number);
             let file = File::open(&path).map_err(|e| Exit::io("open", &path, &e))?;
             let length = file.metadata().map_err(|e| Exit::io("examine", &path, &e))?.len() as usize;
+            // What is found counts as durable from now on: what only the page cache had must not go unnoticed.
+            file.sync_data().map_err(|e| Exit::io("sync", &path, &e))?;
             if length > 0 {
                 segments.push((number, Mapping::new(&file, length).map_err(|e| Exit::io("map", &path, &e))?));
             }
@@ -138,6 +147,10 @@ impl Directory {
             Ok(Some(meta)) => return Ok(Found { meta: Some(meta), segments, warning: None }),
             Ok(None) if segments.is_empty() => return Ok(Found { meta: None, segments, warning: None }),
             Ok(None) => "is missing beside a log".to_owned(),
+            Err(e) if e.field == "format" => {
+                let path = self.path.display();
+                return Err(Exit::configuration(format!("data directory {path}: written by a newer version of ftqd")));
+            }
             Err(e) => format!("cannot be read ({e})"),
         };
         let warning = Some(format!("meta {why}: the replica's memory is not to be trusted, it begins blank"));
@@ -224,6 +237,18 @@ impl Directory {
         fs::rename(self.path.join("spare"), &path).map_err(|e| Exit::io("make", &path, &e))?;
         Ok(Target { file, path })
     }
+}
+
+/// Locks the file that stands for the directory, as long as it is open. Errors if another process has it.
+fn take_lock(mut lock: &File, directory: &Path) -> Result<(), Exit> {
+    // SAFETY: a valid descriptor.
+    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(());
+    }
+    let mut owner = String::new();
+    let _ = lock.read_to_string(&mut owner);
+    let (directory, owner) = (directory.display(), owner.trim());
+    Err(Exit::configuration(format!("data directory {directory}: in use by another ftqd (process {owner})")))
 }
 
 fn open_or_make(path: &Path) -> Result<File, Exit> {
