@@ -215,7 +215,8 @@ impl Reactor {
 
     /// Does what the core wants done. Datagrams first: others wait for them.
     fn carry_out(&mut self, now: Time) -> Result<Flow, Exit> {
-        let Outbox { log, meta, net, clients, hang_up, notes, stop } = &mut self.out;
+        let Outbox { log, meta, net, clients, hang_up, notes, marks, stop } = &mut self.out;
+        marks.clear();
         self.udp.send(net, self.faults.as_mut().map(|(_, faults)| faults));
         net.clear();
         self.disk.submit(log, meta)?;
