@@ -71,7 +71,9 @@ impl Fake {
             std::thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     let group = Arc::clone(&group);
-                    std::thread::spawn(move || Door { group, door, session: SessionId::NONE }.serve(stream));
+                    std::thread::spawn(move || {
+                        Door { group, door, session: SessionId::NONE, gate: None }.serve(stream)
+                    });
                 }
             });
         }
@@ -81,16 +83,14 @@ impl Fake {
     pub fn group(&self) -> MutexGuard<'_, Group> {
         self.group.lock().expect("nobody panics with it")
     }
-
-    pub fn list(&self) -> String {
-        self.servers.iter().map(Server::to_string).collect::<Vec<_>>().join(",")
-    }
 }
 
 struct Door {
     group: Arc<Mutex<Group>>,
     door: usize,
     session: SessionId,
+    /// The lowest number refused here: higher ones are refused until it returns.
+    gate: Option<RequestNumber>,
 }
 
 impl Door {
@@ -159,7 +159,7 @@ impl Door {
         true
     }
 
-    fn on_request(&self, group: &mut Group, number: RequestNumber, operation: &[u8], out: &mut Vec<u8>) -> bool {
+    fn on_request(&mut self, group: &mut Group, number: RequestNumber, operation: &[u8], out: &mut Vec<u8>) -> bool {
         let mood = &mut group.moods[self.door];
         if mood.drop_requests > 0 {
             mood.drop_requests -= 1;
@@ -167,8 +167,16 @@ impl Door {
         }
         let twice = mood.twice;
         if let Some(code) = group.refusal(self.door) {
+            self.gate = Some(self.gate.map_or(number, |gate| gate.min(number)));
             refuse(out, kind::REQUEST, number.0, code);
             return true;
+        }
+        match self.gate {
+            Some(gate) if number > gate => {
+                refuse(out, kind::REQUEST, number.0, Code::Busy);
+                return true;
+            }
+            _ => self.gate = None,
         }
         if !group.sessions.contains_key(&self.session) {
             refuse(out, kind::REQUEST, number.0, Code::Expired);
