@@ -16,7 +16,7 @@ pub mod transfer;
 
 use crate::cli::options::{scan, Given};
 use crate::cli::output::{complain, Output, Style};
-use crate::cli::table::{look_up, overview, Call, Plan, Refusal, GLOBAL};
+use crate::cli::table::{look_up, overview, Call, Found, Plan, Refusal, GLOBAL};
 use crate::client::{Server, Session};
 use std::ffi::OsString;
 use std::fs::File;
@@ -163,7 +163,7 @@ fn lines(mut settings: Settings) -> u8 {
 
 /// One command.
 fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
-    let (command, options, operands) = match look_up(words) {
+    let Found { command, options, operands } = match look_up(words) {
         Ok(found) => found,
         Err(Refusal::Usage(why)) => return misused(&why),
         Err(Refusal::Error(_)) => unreachable!("only a plan says what is wrong with operands"),

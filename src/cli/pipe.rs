@@ -3,7 +3,7 @@
 use crate::cli::input::{Input, Next};
 use crate::cli::line::{is_blank_line, split_word, words};
 use crate::cli::output::{complain, Output, Style};
-use crate::cli::table::{look_up, Call, Plan, Refusal, COMMANDS, IN_LINES};
+use crate::cli::table::{look_up, Call, Found, Plan, Refusal, COMMANDS, GLOBAL, IN_LINES};
 use crate::client::{Answer, Error, Session};
 use crate::limits::ITEM_BYTES_MAX;
 use crate::wire::answer::Code;
@@ -143,12 +143,9 @@ fn plan(line: &[u8], style: Style, stale: bool) -> Result<(Plan, Style), Refusal
     } else {
         words(line)
     };
-    let (command, options, operands) = look_up(&words)?;
+    let Found { command, options, operands } = look_up(&words)?;
     let mut call = Call { command, options, operands, style, stale, alone: false };
-    let foreign = call
-        .options
-        .iter()
-        .find(|(known, _)| crate::cli::table::GLOBAL.contains(known) && !IN_LINES.contains(&known.name));
+    let foreign = call.options.iter().find(|(known, _)| GLOBAL.contains(known) && !IN_LINES.contains(&known.name));
     if let Some((known, _)) = foreign {
         return Err(Refusal::Usage(format!("{} can only stand on the command line", known.synopsis())));
     }

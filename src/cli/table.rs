@@ -171,9 +171,15 @@ pub static COMMANDS: &[Command] = &[
     command!("help" "[COMMAND]" "what there is" Some(&[]), (0, 1), false, help),
 ];
 
+/// A command, and what was given with it: its own options and global ones, and the operands.
+pub struct Found<'a> {
+    pub command: &'static Command,
+    pub options: Vec<Given<'a>>,
+    pub operands: &'a [Vec<u8>],
+}
+
 /// Finds a command and reads its options and operands; `words` is the name and what follows it.
-/// Returns the global options among them too.
-pub fn look_up<'a>(words: &'a [Vec<u8>]) -> Result<(&'static Command, Vec<Given<'a>>, &'a [Vec<u8>]), Refusal> {
+pub fn look_up(words: &[Vec<u8>]) -> Result<Found<'_>, Refusal> {
     let (name, rest) = words.split_first().expect("a command has a name");
     let Some(command) = COMMANDS.iter().find(|command| command.name.as_bytes() == name.as_slice()) else {
         let name = line::one_line(&String::from_utf8_lossy(&name[..name.len().min(80)]));
@@ -195,7 +201,7 @@ pub fn look_up<'a>(words: &'a [Vec<u8>]) -> Result<(&'static Command, Vec<Given<
     if !asks_help && operands.len() > command.operands.1 {
         return Err(usage("too many operands"));
     }
-    Ok((command, options, operands))
+    Ok(Found { command, options, operands })
 }
 
 fn help(call: &Call<'_>) -> Result<Plan, Refusal> {
