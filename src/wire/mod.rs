@@ -4,6 +4,8 @@ pub mod answer;
 pub mod bundle;
 pub mod client;
 pub mod codec;
+pub mod datagram;
+pub mod digest;
 pub mod operation;
 
 pub use codec::{DecodeError, Decoded};
