@@ -13,6 +13,7 @@
 pub mod types;
 
 pub mod limits;
+pub mod marks;
 pub mod rng;
 
 pub mod wire;

@@ -50,12 +50,44 @@ pub const DATAGRAM_BYTES_MAX: usize = DATAGRAM_SIZES[DATAGRAM_SIZES.len() - 1];
 // ---- the order
 /// Bytes an origin may have under way that are not yet durable at every member (its window).
 pub const WINDOW_BYTES: usize = 8 << 20;
-/// Bytes a member keeps of messages nobody has ordered yet, from all others: what more arrives is dropped.
-pub const UNORDERED_BYTES_MAX: usize = (WINDOW_BYTES + (1 << 20)) * REPLICAS_MAX;
+/// Bytes of one origin's messages that a member holds: its window, and what one more turn may add.
+pub const ORIGIN_BYTES_MAX: usize = WINDOW_BYTES + (4 << 20);
 /// Slots known to be announced but not yet durable everywhere.
 pub const SLOTS_MAX: usize = 1 << 16;
 /// Messages of one origin that may be held beyond the first gap.
 pub const MESSAGES_MAX: usize = 1 << 16;
+/// An origin may always have this much sent that is not yet received everywhere.
+pub const FLIGHT_BYTES_MIN: usize = 64 << 10;
+/// And never more than this.
+pub const FLIGHT_BYTES_MAX: usize = 1 << 20;
+/// How long after a gap is seen it is asked for, at least; up to twice that with jitter.
+pub const NACK_DELAY_NS: u64 = 300_000;
+/// The longest wait between two askings for the same gap.
+pub const NACK_DELAY_MAX_NS: u64 = 100 * 1_000_000;
+/// Ranges in one asking.
+pub const NACK_RANGES_MAX: usize = 32;
+/// Slots or messages that one asking may name in one range.
+pub const NACK_SPAN_MAX: u64 = 1024;
+/// From this asking for one gap on the answers come in smaller datagrams.
+pub const NACK_SHRINK_ATTEMPT: u8 = 3;
+/// Bytes a second that a member sends again, at most.
+pub const RESEND_BYTES_PER_SECOND: u64 = 64 << 20;
+/// Bytes that it may send again at once after a quiet time.
+pub const RESEND_BURST_BYTES: u64 = 1 << 20;
+/// What one member asks for is not sent to it again within this time, or a round trip where that is longer.
+pub const RESEND_HOLD_NS: u64 = 1_000_000;
+/// A member with something unsettled that has been silent this long says how far it is; doubled each time.
+pub const SILENT_NS: u64 = 2 * 1_000_000;
+/// How long an answer to a probe is waited for.
+pub const PROBE_WAIT_NS: u64 = 200 * 1_000_000;
+/// How often one size is probed before it is given up for a while.
+pub const PROBE_TRIES: u32 = 3;
+/// For how long, at first; doubled each time.
+pub const PROBE_AGAIN_NS: u64 = 2_000 * 1_000_000;
+/// And at most.
+pub const PROBE_AGAIN_MAX_NS: u64 = 120_000 * 1_000_000;
+/// A question of a reader is asked again after this time, doubled each time.
+pub const READ_AGAIN_NS: u64 = 5 * 1_000_000;
 /// Bytes of operations in one slot: a sequencer's cut goes no further than this, but covers one whole operation.
 pub const SLOT_BYTES_MAX: usize = 2 << 20;
 
@@ -66,9 +98,14 @@ pub const SEGMENT_BYTES: u64 = 16 << 20;
 pub const META_PAGE_BYTES: usize = 16 << 10;
 
 const _: () = assert!(OPERATION_BYTES_MAX < WINDOW_BYTES, "the largest operation must fit a window");
+const _: () = assert!(ORIGIN_BYTES_MAX >= WINDOW_BYTES + OPERATION_BYTES_MAX, "what a window lets out must be taken");
 const _: () = assert!(OPERATION_BYTES_MAX < SLOT_BYTES_MAX, "the largest operation must fit a slot");
 const _: () = assert!((SLOT_BYTES_MAX as u64) * 2 < SEGMENT_BYTES, "a slot's record must fit a segment");
 const _: () = assert!(BATCH_BYTES_MAX < OPERATION_BYTES_MAX, "a batch push must be an operation");
 const _: () = assert!(ANSWER_BYTES_MAX > ITEM_BYTES_MAX, "every item must fit an answer");
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
 const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");
+/// Bytes kept free in a datagram for its header, whoever is heard.
+pub const HEADER_ROOM_BYTES: usize = 224;
+const _: () = assert!(HEADER_ROOM_BYTES >= crate::wire::datagram::HEADER_BYTES_MAX, "every header must fit");
+const _: () = assert!(DATAGRAM_SIZES[0] > 2 * HEADER_ROOM_BYTES, "the smallest datagram must carry something");

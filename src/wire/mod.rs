@@ -4,6 +4,7 @@ pub mod answer;
 pub mod bundle;
 pub mod client;
 pub mod codec;
+pub mod datagram;
 pub mod operation;
 
 pub use codec::{DecodeError, Decoded};
