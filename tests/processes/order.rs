@@ -1,4 +1,4 @@
-//! One order over a network that loses, doubles, delays, shortens and swallows datagrams: what is pushed through
+//! One order over a network that loses, doubles, delays, damages and swallows datagrams: what is pushed through
 //! one replica is popped at another, each item once, in the order in which it was pushed.
 
 use std::collections::BTreeMap;
@@ -120,11 +120,11 @@ fn relayed(test: &str, size: u8, faults: Faults, count: u32) {
     through(&group, "jobs", &numbers(count));
     group.assert_agreement();
     group.assert_alive();
-    let [taken, lost, doubled, shortened] = relay.stop();
+    let [taken, lost, doubled, damaged] = relay.stop();
     assert!(taken > 0, "the replicas must speak through the relay");
     assert_eq!(lost > 0, faults.lost > 0, "of {taken}");
     assert_eq!(doubled > 0, faults.doubled > 0, "of {taken}");
-    assert_eq!(shortened > 0, faults.shortened > 0, "of {taken}");
+    assert_eq!(damaged > 0, faults.damaged > 0, "of {taken}");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn doubled_and_reordered_datagrams() {
 
 #[test]
 fn everything_at_once() {
-    let faults = Faults { lost: 10, doubled: 20, shortened: 20, late_us: 3_000 };
+    let faults = Faults { lost: 10, doubled: 20, damaged: 20, late_us: 3_000 };
     relayed("everything_at_once", 5, faults, 10_000);
 }
 

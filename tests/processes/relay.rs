@@ -1,5 +1,5 @@
 //! A hostile network in between: takes the datagrams that replicas send each other, and hands each on late, twice,
-//! shortened as well, or not at all. It sends from the sender's own address, so that nobody sees the difference.
+//! damaged as well, or not at all. It sends from the sender's own address, so that nobody sees the difference.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -22,8 +22,8 @@ const MARK: u32 = 77;
 pub struct Faults {
     pub lost: u32,
     pub doubled: u32,
-    /// A shortened copy goes with the real one.
-    pub shortened: u32,
+    /// A copy that is damaged or has a flipped bit goes with the real one.
+    pub damaged: u32,
     /// Each is late by anything up to this.
     pub late_us: u64,
 }
@@ -46,7 +46,7 @@ struct Wires {
     outgoing: Vec<UdpSocket>,
     late: BinaryHeap<Late>,
     count: u64,
-    /// Datagrams taken, lost, doubled and shortened.
+    /// Datagrams taken, lost, doubled and damaged.
     counts: [u64; 4],
 }
 
@@ -74,7 +74,7 @@ impl Relay {
         Relay { stop, thread: Some(thread) }
     }
 
-    /// Ends it; datagrams taken, lost, doubled and shortened.
+    /// Ends it; datagrams taken, lost, doubled and damaged.
     pub fn stop(mut self) -> [u64; 4] {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("stopped once").join().expect("the relay does not panic")
@@ -123,7 +123,7 @@ impl Wires {
     }
 
     fn take(&mut self, from: u8, to: u8, bytes: &[u8]) {
-        let Faults { lost, doubled, shortened, .. } = self.faults;
+        let Faults { lost, doubled, damaged, .. } = self.faults;
         self.counts[0] += 1;
         if self.rng.chance(lost * 10_000) {
             self.counts[1] += 1;
@@ -134,10 +134,16 @@ impl Wires {
             self.counts[2] += 1;
             self.send(from, to, bytes.to_vec());
         }
-        if self.rng.chance(shortened * 10_000) {
+        if self.rng.chance(damaged * 10_000) {
             self.counts[3] += 1;
-            let length = self.rng.below(bytes.len() as u64) as usize;
-            self.send(from, to, bytes[..length].to_vec());
+            let mut copy = bytes.to_vec();
+            let at = self.rng.below(bytes.len() as u64) as usize;
+            if self.rng.chance(500_000) {
+                copy.truncate(at);
+            } else {
+                copy[at] ^= 1 << self.rng.below(8);
+            }
+            self.send(from, to, copy);
         }
     }
 
