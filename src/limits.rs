@@ -94,13 +94,15 @@ pub const SLOT_BYTES_MAX: usize = 2 << 20;
 // ---- the log
 /// Bytes of a log segment.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Bytes of one log record.
+pub const RECORD_BYTES_MAX: usize = SLOT_BYTES_MAX + 512;
 /// Bytes of one page of `meta`; four of them make the file.
-pub const META_PAGE_BYTES: usize = 16 << 10;
+pub const META_PAGE_BYTES: usize = 32 << 10;
 
 const _: () = assert!(OPERATION_BYTES_MAX < WINDOW_BYTES, "the largest operation must fit a window");
 const _: () = assert!(ORIGIN_BYTES_MAX >= WINDOW_BYTES + OPERATION_BYTES_MAX, "what a window lets out must be taken");
 const _: () = assert!(OPERATION_BYTES_MAX < SLOT_BYTES_MAX, "the largest operation must fit a slot");
-const _: () = assert!((SLOT_BYTES_MAX as u64) * 2 < SEGMENT_BYTES, "a slot's record must fit a segment");
+const _: () = assert!((RECORD_BYTES_MAX as u64) * 2 < SEGMENT_BYTES, "a slot's record must fit a segment");
 const _: () = assert!(BATCH_BYTES_MAX < OPERATION_BYTES_MAX, "a batch push must be an operation");
 const _: () = assert!(ANSWER_BYTES_MAX > ITEM_BYTES_MAX, "every item must fit an answer");
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");

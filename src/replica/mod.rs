@@ -5,6 +5,9 @@
 //! turn of the loop any number of events may be handed over; [`Input::Turn`] ends it: then messages are packed,
 //! slots announced and logged, and what must be said is said, once for all of them.
 
+pub mod machine;
+pub mod session;
+
 use std::net::IpAddr;
 
 use crate::group::view::{Book, Durability, Peer, Policy};

@@ -2,8 +2,19 @@
 //! clock, no map whose order depends on anything but its keys; errors are answers; nothing panics, for a panic on a
 //! committed operation would crash every replica for ever.
 
+pub mod fifo;
+pub mod graveyard;
+pub mod queue;
+
 use crate::types::{At, GroupTime, RequestNumber, SessionId};
 use crate::wire::codec::Decoded;
+use crate::wire::operation::service;
+
+/// Every service behind the byte that picks it, in the order of these bytes, each in its first state. A further
+/// service takes a file of its own and a line here.
+pub fn all() -> Vec<(u8, Box<dyn Service>)> {
+    vec![(service::QUEUE, Box::new(queue::Queues::default()))]
+}
 
 /// Who asked: the answer goes to whoever waits on this pair, and is stored under it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -43,21 +54,22 @@ impl Answers {
 }
 
 /// A deterministic state machine.
-pub trait Service {
+pub trait Service: Send {
     /// Executes a committed operation; `operation` is what follows the service's byte. Anything malformed is
     /// answered `bad-request`.
     fn apply(&mut self, at: At, who: Who, operation: &[u8], out: &mut Answers);
     /// Appends the answer to a query; `query` is what follows the service's byte.
     fn query(&self, query: &[u8], answer: &mut Vec<u8>);
-    /// Does what is due at `at.time`.
+    /// Begins every slot: does what is due at `at.time`, a bounded part of it where there is much.
     fn tick(&mut self, at: At, out: &mut Answers);
     /// This session is gone: nobody waits for its answers any more.
     fn ended(&mut self, session: SessionId, out: &mut Answers);
-    /// The next moment something is due, if anything is.
+    /// The next moment something is due, if anything is: then there must be a slot. Only a hint, which may differ
+    /// between replicas, since every slot calls `tick`.
     fn due(&self) -> Option<GroupTime>;
     /// Appends the whole state; equal states write equal bytes.
     fn snapshot(&self, out: &mut Vec<u8>);
-    /// Becomes the state that `snapshot` wrote.
+    /// Becomes the state that `snapshot` wrote; after an error the state is of no use.
     fn restore(&mut self, snapshot: &[u8]) -> Decoded<()>;
     /// Bytes of memory the state takes, roughly: judged at the door against `--memory-limit`.
     fn memory_bytes(&self) -> u64;

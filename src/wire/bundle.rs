@@ -9,12 +9,31 @@ use crate::limits::OPERATION_BYTES_MAX;
 use crate::types::{RequestNumber, SessionId, Slot};
 use crate::wire::codec::{varint_len, DecodeError, Decoded, Put, Reader};
 
+/// Bytes of a session's id as [`put_session`] writes it.
+pub const SESSION_ID_BYTES: usize = 20;
+
 /// Bytes before a bundle's first operation.
 pub const HEADER_BYTES: usize = 44;
 /// Bytes of the largest bundle with one operation in it.
 pub const BUNDLE_BYTES_MAX: usize = HEADER_BYTES + 5 + OPERATION_BYTES_MAX;
 const SEEN_AT: usize = 20;
 const COUNT_AT: usize = 36;
+
+/// Appends a session's id.
+pub fn put_session(out: &mut Vec<u8>, session: SessionId) {
+    out.put_u64(session.slot.0);
+    out.put_u32(session.position);
+    out.put_u64(session.digest);
+}
+
+/// Reads a session's id.
+pub fn session(r: &mut Reader<'_>) -> Decoded<SessionId> {
+    Ok(SessionId {
+        slot: Slot(r.u64("session slot")?),
+        position: r.u32("session position")?,
+        digest: r.u64("session digest")?,
+    })
+}
 
 /// One bundle, read in place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,11 +58,7 @@ impl<'a> Bundle<'a> {
 
     /// The next bundle of `r`, all of its operations checked.
     pub fn decode(r: &mut Reader<'a>) -> Decoded<Bundle<'a>> {
-        let session = SessionId {
-            slot: Slot(r.u64("session slot")?),
-            position: r.u32("session position")?,
-            digest: r.u64("session digest")?,
-        };
+        let session = session(r)?;
         let seen = RequestNumber(r.u64("seen")?);
         let first = RequestNumber(r.u64("first number")?);
         let count = r.u32("count")?;
@@ -95,9 +110,7 @@ impl Bundler {
             Some(start) => start,
             None => {
                 let start = self.bytes.len();
-                self.bytes.put_u64(session.slot.0);
-                self.bytes.put_u32(session.position);
-                self.bytes.put_u64(session.digest);
+                put_session(&mut self.bytes, session);
                 self.bytes.put_u64(seen.0);
                 self.bytes.put_u64(number.0);
                 self.bytes.put_u32(0);

@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod client;
 pub mod codec;
 pub mod datagram;
+pub mod digest;
 pub mod operation;
 
 pub use codec::{DecodeError, Decoded};

@@ -14,9 +14,11 @@ pub mod service {
 /// Operations of service 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SessionOperation {
-    /// Opens a session; ordered under `SessionId::NONE` with the client's token as number.
+    /// Opens a session; ordered under `SessionId::NONE` with the client's token as number. Answer: the session's id,
+    /// as `wire::bundle::session` reads it; `Busy` where the table has no room.
     Open,
-    /// Ends the session that the request belongs to.
+    /// Ends the session that the request belongs to. Answer: nothing. Sent again, it is answered `Expired`, like all
+    /// requests of a session that is not in the table: whoever only wanted the session gone has what it wanted.
     End,
 }
 
@@ -116,8 +118,8 @@ pub enum QueueQuery<'a> {
     Peek { target: Target<'a>, count: usize },
     /// Answer: the number of items, varint.
     Size { target: Target<'a> },
-    /// Answer: rows of [`QueueRow`] until the end, by label from the first label greater than `after`;
-    /// at most `BATCH_ITEMS_MAX`.
+    /// Answer: rows of [`QueueRow`] until the end, by label from the first label greater than `after`; no more rows
+    /// than `BATCH_ITEMS_MAX`, in no more than `BATCH_BYTES_MAX`. The list is at its end where there is no row.
     List { after: &'a str },
 }
 

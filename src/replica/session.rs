@@ -1,0 +1,309 @@
+//! The session table (DESIGN 7.1): replicated, so that a request that is sent again, here or anywhere, is executed
+//! once (I3).
+//!
+//! A session remembers each request above its "seen" mark, below which the client will not ask again: that it is
+//! under way, or what it was answered and in which slot. A session that is not in the table is never executed for.
+//! One that nobody spoke for is forgotten: its term ends at the earliest [`SESSION_IDLE_NS`] after its last bundle
+//! and is set anew only where it gains by [`TERM_STEP_NS`], so that most bundles leave the index alone.
+
+use crate::limits::{ANSWER_BYTES_MAX, SESSIONS_MAX, SESSION_IDLE_NS, SESSION_WINDOW};
+use crate::service::Who;
+use crate::types::{GroupTime, RequestNumber, SessionId, Slot};
+use crate::wire::answer::{split, Code};
+use crate::wire::bundle::{put_session, session};
+use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
+use slab::Slab;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+const SNAPSHOT_VERSION: u8 = 1;
+/// By so much at least a session's term is prolonged.
+pub const TERM_STEP_NS: u64 = SESSION_IDLE_NS / 64;
+/// Requests remembered beyond which an emptied list gives its memory back.
+const SPARE_REQUESTS: usize = 256;
+/// Answers up to this long lie in the table itself.
+const SHORT_ANSWER_BYTES: usize = 22;
+/// What a session takes in the table and its two indices.
+const SESSION_OVERHEAD: u64 = 256;
+
+/// An answer as it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Kept {
+    Short(u8, [u8; SHORT_ANSWER_BYTES]),
+    Long(Box<[u8]>),
+}
+
+impl Kept {
+    fn new(answer: &[u8]) -> Kept {
+        let mut short = [0; SHORT_ANSWER_BYTES];
+        match short.get_mut(..answer.len()) {
+            Some(place) => {
+                place.copy_from_slice(answer);
+                Kept::Short(answer.len() as u8, short)
+            }
+            None => Kept::Long(answer.into()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Kept::Short(length, bytes) => &bytes[..usize::from(*length)],
+            Kept::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// What is known of one request above the seen mark.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+enum Request {
+    /// It has not come: a higher number came first.
+    #[default]
+    Unknown,
+    /// Executed, and not answered yet.
+    Pending,
+    /// Answered in this slot.
+    Answered(Slot, Kept),
+}
+
+impl Request {
+    fn memory_bytes(&self) -> u64 {
+        let long = match self {
+            Request::Answered(_, Kept::Long(bytes)) => bytes.len() as u64 + 16,
+            _ => 0,
+        };
+        size_of::<Request>() as u64 + long
+    }
+}
+
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    /// The client has all answers up to here. Never falls.
+    seen: RequestNumber,
+    /// The requests from `seen + 1`; the last one is not unknown.
+    requests: VecDeque<Request>,
+    /// Forgotten then, if nobody speaks for it before.
+    term: GroupTime,
+}
+
+/// Where a session lies in the table, until it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place(usize);
+
+/// What to do with a request.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Admission<'a> {
+    /// It is new, and counts as executed from now on.
+    Execute,
+    /// It was answered with this in this slot.
+    Answered(Slot, &'a [u8]),
+    /// It has been executed, and its answer is to come.
+    Pending,
+    /// The client has its answer.
+    Seen,
+    /// It is more than `SESSION_WINDOW` beyond the seen mark.
+    TooFar,
+}
+
+/// All sessions.
+#[derive(Default, Debug)]
+pub struct Sessions {
+    table: Slab<Session>,
+    places: BTreeMap<SessionId, usize>,
+    terms: BTreeSet<(GroupTime, SessionId)>,
+    memory: u64,
+}
+
+impl Sessions {
+    /// Puts a session into the table. `false` if there is no room.
+    pub fn open(&mut self, id: SessionId, time: GroupTime) -> bool {
+        if self.places.len() >= SESSIONS_MAX || self.places.contains_key(&id) {
+            return false;
+        }
+        let term = GroupTime(time.0.saturating_add(SESSION_IDLE_NS + TERM_STEP_NS));
+        self.insert(Session { id, seen: RequestNumber(0), requests: VecDeque::new(), term });
+        true
+    }
+
+    fn insert(&mut self, session: Session) {
+        let (id, term) = (session.id, session.term);
+        self.memory += SESSION_OVERHEAD + session.requests.iter().map(Request::memory_bytes).sum::<u64>();
+        self.places.insert(id, self.table.insert(session));
+        self.terms.insert((term, id));
+    }
+
+    /// Finds a session.
+    pub fn find(&self, id: SessionId) -> Option<Place> {
+        self.places.get(&id).copied().map(Place)
+    }
+
+    /// Somebody spoke for the session at `time`.
+    pub fn heard(&mut self, place: Place, time: GroupTime) {
+        let session = &mut self.table[place.0];
+        if session.term.0 < time.0.saturating_add(SESSION_IDLE_NS) {
+            self.terms.remove(&(session.term, session.id));
+            session.term = GroupTime(time.0.saturating_add(SESSION_IDLE_NS + TERM_STEP_NS));
+            self.terms.insert((session.term, session.id));
+        }
+    }
+
+    /// The client has all answers up to `seen`: they are forgotten.
+    pub fn raise_seen(&mut self, place: Place, seen: RequestNumber) {
+        let session = &mut self.table[place.0];
+        if seen <= session.seen {
+            return;
+        }
+        let forgotten = (seen.0 - session.seen.0).min(session.requests.len() as u64) as usize;
+        for request in session.requests.drain(..forgotten) {
+            self.memory -= request.memory_bytes();
+        }
+        session.seen = seen;
+        if session.requests.is_empty() && session.requests.capacity() > SPARE_REQUESTS {
+            session.requests = VecDeque::new();
+        }
+    }
+
+    /// Judges a request; `Execute` enters it as pending.
+    pub fn admit(&mut self, place: Place, number: RequestNumber) -> Admission<'_> {
+        let session = &mut self.table[place.0];
+        if number <= session.seen {
+            return Admission::Seen;
+        }
+        let ahead = number.0 - session.seen.0;
+        if ahead > SESSION_WINDOW {
+            return Admission::TooFar;
+        }
+        let index = (ahead - 1) as usize;
+        while session.requests.len() <= index {
+            session.requests.push_back(Request::Unknown);
+            self.memory += Request::Unknown.memory_bytes();
+        }
+        match &mut session.requests[index] {
+            Request::Answered(slot, kept) => Admission::Answered(*slot, kept.bytes()),
+            Request::Pending => Admission::Pending,
+            request => {
+                *request = Request::Pending;
+                Admission::Execute
+            }
+        }
+    }
+
+    /// Keeps the answer to a pending request. `false` where nobody waits for it any more.
+    pub fn answer(&mut self, place: Place, number: RequestNumber, slot: Slot, answer: &[u8]) -> bool {
+        let session = &mut self.table[place.0];
+        let index = number.0.checked_sub(session.seen.0).and_then(|ahead| ahead.checked_sub(1));
+        match index.and_then(|index| session.requests.get_mut(index as usize)) {
+            Some(request) if *request == Request::Pending => {
+                self.memory -= request.memory_bytes();
+                *request = Request::Answered(slot, Kept::new(answer));
+                self.memory += request.memory_bytes();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Keeps the answer to a pending request of any session.
+    pub fn answer_to(&mut self, who: Who, slot: Slot, answer: &[u8]) -> bool {
+        self.find(who.session).is_some_and(|place| self.answer(place, who.number, slot, answer))
+    }
+
+    /// Takes a session out of the table.
+    pub fn end(&mut self, place: Place) {
+        let session = self.table.remove(place.0);
+        self.places.remove(&session.id);
+        self.terms.remove(&(session.term, session.id));
+        self.memory -= SESSION_OVERHEAD + session.requests.iter().map(Request::memory_bytes).sum::<u64>();
+    }
+
+    /// A session whose term is over at `time`, the one that waited longest.
+    pub fn overdue(&self, time: GroupTime) -> Option<(SessionId, Place)> {
+        let &(_, id) = self.terms.first().filter(|&&(term, _)| term <= time)?;
+        Some((id, self.find(id)?))
+    }
+
+    /// When the next term ends.
+    pub fn due(&self) -> Option<GroupTime> {
+        self.terms.first().map(|&(term, _)| term)
+    }
+
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Bytes of memory the table takes, roughly.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory
+    }
+
+    /// Appends the table; equal tables write equal bytes.
+    pub fn snapshot(&self, out: &mut Vec<u8>) {
+        out.put_u8(SNAPSHOT_VERSION);
+        out.put_varint(self.places.len() as u64);
+        for (&id, &place) in &self.places {
+            let session = &self.table[place];
+            put_session(out, id);
+            out.put_varint(session.seen.0);
+            out.put_u64(session.term.0);
+            out.put_varint(session.requests.len() as u64);
+            for request in &session.requests {
+                match request {
+                    Request::Unknown => out.put_u8(0),
+                    Request::Pending => out.put_u8(1),
+                    Request::Answered(slot, kept) => {
+                        out.put_u8(2);
+                        out.put_varint(slot.0);
+                        out.put_bytes(kept.bytes());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what `snapshot` wrote.
+    pub fn restore(r: &mut Reader<'_>) -> Decoded<Sessions> {
+        if r.u8("sessions version")? != SNAPSHOT_VERSION {
+            return Err(DecodeError { field: "sessions version" });
+        }
+        let mut sessions = Sessions::default();
+        let mut previous = SessionId::NONE;
+        for _ in 0..r.count(SESSIONS_MAX, "session count")? {
+            let id = session(r)?;
+            if id <= previous {
+                return Err(DecodeError { field: "session" });
+            }
+            let seen = RequestNumber(r.varint("seen")?);
+            let term = GroupTime(r.u64("term")?);
+            let mut requests = VecDeque::new();
+            for _ in 0..r.count(SESSION_WINDOW as usize, "request count")? {
+                requests.push_back(request(r)?);
+            }
+            if requests.back() == Some(&Request::Unknown) || seen.0.checked_add(requests.len() as u64).is_none() {
+                return Err(DecodeError { field: "request count" });
+            }
+            sessions.insert(Session { id, seen, requests, term });
+            previous = id;
+        }
+        Ok(sessions)
+    }
+}
+
+fn request(r: &mut Reader<'_>) -> Decoded<Request> {
+    match r.u8("request state")? {
+        0 => Ok(Request::Unknown),
+        1 => Ok(Request::Pending),
+        2 => {
+            let slot = Slot(r.varint("answer's slot")?);
+            let answer = r.bytes(ANSWER_BYTES_MAX, "answer")?;
+            split(answer)?;
+            Ok(Request::Answered(slot, Kept::new(answer)))
+        }
+        _ => Err(DecodeError { field: "request state" }),
+    }
+}
+
+/// The answer to whoever asks for a session that is not in the table.
+pub const EXPIRED: (Code, &str) = (Code::Expired, "the session is not in the table: it ended, or was idle too long");
