@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ftq::limits::{CLIENT_FRAME_BYTES_MAX, DATAGRAM_BYTES_MAX, OPERATION_BYTES_MAX};
 use ftq::rng::Rng;
-use ftq::types::{Birth, ClusterId, Incarnation, PacketNumber, ReplicaId, RequestNumber, Run, SessionId, Slot, ViewTag};
+use ftq::types::{
+    Birth, ClusterId, Incarnation, PacketNumber, ReplicaId, RequestNumber, Run, SessionId, Slot, ViewTag,
+};
 use ftq::wire::answer::Code;
 use ftq::wire::client::{first_frame, kind, ToClient, ToReplica, VERSION};
 use ftq::wire::datagram::{seal, Frame, Header, Status};
@@ -189,11 +191,8 @@ fn datagrams_that_make_no_sense() {
         send(&vec![0; length]);
         send(&vec![0xff; length]);
     }
-    let order = Frame::Order {
-        slot: Slot(3),
-        time: ftq::types::GroupTime(u64::MAX),
-        cuts: ftq::wire::datagram::Cuts::zero(3),
-    };
+    let order =
+        Frame::Order { slot: Slot(3), time: ftq::types::GroupTime(u64::MAX), cuts: ftq::wire::datagram::Cuts::zero(3) };
     for id in [1, 2, 3, 4, 64] {
         for cluster in [0, 1, u64::MAX] {
             let sound = datagram(&header(cluster, id, 77), &[order.clone(), Frame::Hello { config: 1 }]);

@@ -77,8 +77,9 @@ fn a_paused_replica_is_waited_for() {
     let lines: String = (0..9).map(|n| format!("qPush 1 {n}\n")).collect();
     let answers = std::thread::scope(|scope| {
         let pushing = scope.spawn(|| group.ask(1, &["-t", "60"], format!("{lines}qSize 1\n")));
-        group.await_status(2, "something waits", |s| s["slot"]["known"].as_u64() > s["slot"]["applied"].as_u64()
-            || s["slot"]["known"].as_u64() >= Some(2));
+        group.await_status(2, "something waits", |s| {
+            s["slot"]["known"].as_u64() > s["slot"]["applied"].as_u64() || s["slot"]["known"].as_u64() >= Some(2)
+        });
         group.resume(3);
         pushing.join().expect("the pusher is answered")
     });

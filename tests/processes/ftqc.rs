@@ -72,11 +72,8 @@ pub fn ftqc(servers: &str, args: &[&str], stdin: impl Into<Vec<u8>>) -> Run {
 pub fn run(mut command: Command, stdin: Vec<u8>) -> Run {
     dies_with_us(&mut command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program is built");
-    let (mut to, from, errors) = (
-        child.stdin.take().expect("piped"),
-        child.stdout.take().expect("piped"),
-        child.stderr.take().expect("piped"),
-    );
+    let (mut to, from, errors) =
+        (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     // A program that ends early closes its stdin: that is its right.
     let feeding = thread::spawn(move || drop(to.write_all(&stdin)));
     let (stdout, stderr) = (reading(from), reading(errors));

@@ -115,9 +115,8 @@ impl Net {
 
 /// The first of `count` consecutive ports that are free for UDP and TCP.
 fn free_ports(count: u16) -> u16 {
-    let free = |port: u16| {
-        UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok()
-    };
+    let free =
+        |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok();
     let start = 20_000 + (std::process::id() as u16 % 1000) * 20;
     (start..60_000)
         .step_by(usize::from(count))

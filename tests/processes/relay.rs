@@ -22,7 +22,7 @@ const MARK: u32 = 77;
 pub struct Faults {
     pub lost: u32,
     pub doubled: u32,
-    /// A copy that is damaged or has a flipped bit goes with the real one.
+    /// A copy that is cut short or has a flipped bit goes with the real one.
     pub damaged: u32,
     /// Each is late by anything up to this.
     pub late_us: u64,
@@ -99,9 +99,10 @@ fn mark(socket: &UdpSocket) {
 
 impl Wires {
     fn turn(&mut self) {
-        let wait = self.late.peek().map_or(Duration::from_millis(20), |Reverse((at, ..))| {
-            at.saturating_duration_since(Instant::now())
-        });
+        let wait = self
+            .late
+            .peek()
+            .map_or(Duration::from_millis(20), |Reverse((at, ..))| at.saturating_duration_since(Instant::now()));
         let mut ready: Vec<libc::pollfd> = self
             .incoming
             .iter()
