@@ -38,6 +38,9 @@ pub const CLIENT_UNSENT_BYTES_MAX: usize = 4 << 20;
 /// A connection that has not said HELLO by then is closed.
 pub const CLIENT_HELLO_WAIT_MS: u64 = 10_000;
 
+/// Bytes of requests that wait to be packed before a replica stops reading from its clients.
+pub const PENDING_BYTES_MAX: usize = 1 << 20;
+
 // ---- datagrams
 /// Sizes a datagram may have (UDP payload bytes), smallest first. It begins at `DATAGRAM_FIRST`, grows after an
 /// answered probe and shrinks after repeated NACKs.

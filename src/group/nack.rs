@@ -39,7 +39,7 @@ impl Line {
     fn asked(&mut self, now: Time, rng: &mut Rng) -> u8 {
         let attempt = self.attempt;
         self.attempt = self.attempt.saturating_add(1);
-        let delay = (4 * NACK_DELAY_NS << attempt.min(16)).min(NACK_DELAY_MAX_NS);
+        let delay = ((4 * NACK_DELAY_NS) << attempt.min(16)).min(NACK_DELAY_MAX_NS);
         self.due = now.after_ns(rng.between(delay, delay + delay / 2));
         attempt
     }

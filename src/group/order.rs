@@ -187,6 +187,11 @@ impl Regular {
         Packets::payload_bytes(self.path.size())
     }
 
+    /// Bytes of a datagram today.
+    pub fn datagram_bytes(&self) -> usize {
+        self.path.size()
+    }
+
     /// Takes whole operations of this replica's clients as one message, or as several where they are larger.
     pub fn send(&mut self, operations: Vec<u8>) {
         let most = self.message_bytes();

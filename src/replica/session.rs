@@ -307,3 +307,116 @@ fn request(r: &mut Reader<'_>) -> Decoded<Request> {
 
 /// The answer to whoever asks for a session that is not in the table.
 pub const EXPIRED: (Code, &str) = (Code::Expired, "the session is not in the table: it ended, or was idle too long");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::quickcheck;
+
+    fn id(n: u64) -> SessionId {
+        SessionId { slot: Slot(n), position: 0, digest: 7 }
+    }
+
+    fn snapshot(sessions: &Sessions) -> Vec<u8> {
+        let mut out = Vec::new();
+        sessions.snapshot(&mut out);
+        out
+    }
+
+    fn one() -> (Sessions, Place) {
+        let mut sessions = Sessions::default();
+        assert!(sessions.open(id(1), GroupTime(0)));
+        let place = sessions.find(id(1)).expect("just opened");
+        (sessions, place)
+    }
+
+    #[test]
+    fn a_request_is_new_then_pending_then_answered_then_seen() {
+        let (mut sessions, place) = one();
+        let (number, slot) = (RequestNumber(3), Slot(9));
+        assert_eq!(sessions.admit(place, number), Admission::Execute);
+        assert_eq!(sessions.admit(place, number), Admission::Pending);
+        assert!(sessions.answer(place, number, slot, b"\0first"));
+        assert!(!sessions.answer(place, number, slot, b"\0second"));
+        assert_eq!(sessions.admit(place, number), Admission::Answered(slot, b"\0first"));
+        sessions.raise_seen(place, number);
+        sessions.raise_seen(place, RequestNumber(1));
+        assert_eq!(sessions.admit(place, number), Admission::Seen);
+        assert!(!sessions.answer(place, number, slot, b"\0third"));
+        assert!(!sessions.answer(place, RequestNumber(4), slot, b"\0unasked"));
+    }
+
+    #[test]
+    fn an_opening_of_the_same_id_is_refused() {
+        let (mut sessions, _) = one();
+        assert!(!sessions.open(id(1), GroupTime(5)));
+        assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
+    fn a_term_is_set_anew_only_where_it_gains() {
+        let (mut sessions, place) = one();
+        let term = sessions.due().expect("one session");
+        assert_eq!(term, GroupTime(SESSION_IDLE_NS + TERM_STEP_NS));
+        sessions.heard(place, GroupTime(TERM_STEP_NS));
+        assert_eq!(sessions.due(), Some(term));
+        sessions.heard(place, GroupTime(TERM_STEP_NS + 1));
+        assert_eq!(sessions.due(), Some(GroupTime(term.0 + TERM_STEP_NS + 1)));
+        assert_eq!(sessions.overdue(term), None);
+        assert_eq!(sessions.overdue(GroupTime(u64::MAX)), Some((id(1), place)));
+        sessions.heard(place, GroupTime(u64::MAX));
+        assert_eq!(sessions.due(), Some(GroupTime(u64::MAX)));
+    }
+
+    quickcheck! {
+        fn a_table_comes_back_byte_for_byte(steps: Vec<(u8, u8, u8, Vec<u8>)>) -> bool {
+            let mut sessions = Sessions::default();
+            for (who, number, what, mut answer) in steps {
+                let (id, number) = (id(u64::from(who % 4) + 1), RequestNumber(u64::from(number % 40)));
+                sessions.open(id, GroupTime(number.0 << 34));
+                let place = sessions.find(id).expect("there now");
+                sessions.heard(place, GroupTime(u64::from(what) << 33));
+                answer.insert(0, Code::Ok as u8);
+                match what % 8 {
+                    0 => sessions.raise_seen(place, number),
+                    1 => sessions.end(place),
+                    2 => _ = sessions.admit(place, number),
+                    _ if sessions.admit(place, number) == Admission::Execute => {
+                        assert!(sessions.answer(place, number, Slot(number.0), &answer));
+                    }
+                    _ => {}
+                }
+            }
+            let bytes = snapshot(&sessions);
+            let mut r = Reader::new(&bytes);
+            let mut copy = Sessions::restore(&mut r).expect("just written");
+            let same = r.is_empty() && snapshot(&copy) == bytes
+                && (copy.len(), copy.due(), copy.memory_bytes()) == (sessions.len(), sessions.due(), sessions.memory_bytes());
+            while let Some((_, place)) = copy.overdue(GroupTime(u64::MAX)) {
+                copy.end(place);
+            }
+            same && copy.is_empty() && copy.memory_bytes() == 0
+        }
+
+        fn garbage_is_an_error_or_a_table_that_writes_it(bytes: Vec<u8>) -> bool {
+            let bytes = [&[SNAPSHOT_VERSION], &bytes[..]].concat();
+            let mut r = Reader::new(&bytes);
+            Sessions::restore(&mut r).map_or(true, |sessions| bytes.starts_with(&snapshot(&sessions)))
+        }
+    }
+
+    #[test]
+    fn a_table_whose_parts_contradict_each_other_is_refused() {
+        let (mut sessions, place) = one();
+        assert_eq!(sessions.admit(place, RequestNumber(1)), Admission::Execute);
+        let good = snapshot(&sessions);
+        assert!(Sessions::restore(&mut Reader::new(&good)).is_ok());
+        // The last byte is the state of the only request: none may end in an unknown one.
+        let unknown = [&good[..good.len() - 1], &[0]].concat();
+        // Twice the same session.
+        let twice = [&good[..1], &[2], &good[2..], &good[2..]].concat();
+        for bad in [unknown, twice, good[..good.len() - 1].to_vec()] {
+            assert!(Sessions::restore(&mut Reader::new(&bad)).is_err(), "{bad:?}");
+        }
+    }
+}

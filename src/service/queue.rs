@@ -544,7 +544,7 @@ mod tests {
             assert_eq!(snapshot(&queues), snapshot(&copy));
             ticks += 1;
         }
-        assert!((2..10).contains(&ticks), "{ticks}");
+        assert!((4..10).contains(&ticks), "{ticks}");
         assert!(queues.memory_bytes() < 1000);
     }
 

@@ -289,6 +289,11 @@ impl<'a> QueueRow<'a> {
     }
 }
 
+/// Whether this operation may make the state larger: refused at the door of a replica whose memory is used up.
+pub fn grows(operation: &[u8]) -> bool {
+    matches!(operation, [service::QUEUE, 1 | 3, ..])
+}
+
 /// Whether these bytes are a query (an operation that changes nothing).
 pub fn is_query(operation: &[u8]) -> bool {
     operation.get(1).is_some_and(|&kind| kind >= 128)
