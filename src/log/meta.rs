@@ -146,3 +146,180 @@ fn put_view(out: &mut Vec<u8>, view: Option<&View>) {
 fn view(r: &mut Reader<'_>) -> Decoded<Option<View>> {
     Ok(if r.bool("view")? { Some(View::decode(r)?) } else { None })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::view::{BookEntry, Durability, Policy};
+    use crate::limits::{ADDRESS_BYTES_MAX, REPLICAS_MAX};
+    use crate::log::record::tests::hex;
+    use crate::rng::Rng;
+    use crate::types::{Digest, Epoch, GroupTime, Run, Slot};
+    use quickcheck::quickcheck;
+
+    fn view(epoch: u64, members: usize, address_bytes: usize) -> View {
+        let runs = (1..=members as u8).map(|id| Run {
+            id: ReplicaId(id),
+            birth: Birth(u64::MAX),
+            incarnation: Incarnation(u64::from(id)),
+        });
+        let entries = (1..=members as u8).map(|id| BookEntry {
+            id: ReplicaId(id),
+            address: "a".repeat(address_bytes),
+            http: Some("h".repeat(address_bytes)),
+        });
+        View {
+            cluster: ClusterId(9),
+            epoch: Epoch(epoch),
+            ballot: Ballot { round: 1, id: ReplicaId(2), birth: Birth(3), incarnation: Incarnation(4) },
+            members: runs.collect(),
+            base: Slot(epoch * 10),
+            base_digest: Digest(5),
+            base_time: GroupTime(6),
+            policy: Policy::Dynamic,
+            min_members: 1,
+            durability: Durability::Disk,
+            book: entries.collect(),
+        }
+    }
+
+    /// A meta whose every field comes from the seed.
+    fn meta(generation: u64, seed: u64) -> Meta {
+        let mut rng = Rng::new(seed);
+        let mut ballot = |round| Ballot {
+            round,
+            id: ReplicaId(rng.between(1, 64) as u8),
+            birth: Birth(rng.next_u64()),
+            incarnation: Incarnation(rng.below(9)),
+        };
+        let (promised, accepted) = (ballot(7), ballot(8));
+        let small = view(rng.below(100), rng.between(1, 5) as usize, 14);
+        Meta {
+            generation,
+            id: ReplicaId(rng.between(1, 64) as u8),
+            cluster: ClusterId(rng.next_u64()),
+            birth: Birth(rng.next_u64()),
+            incarnation: Incarnation(rng.next_u64()),
+            installed: Some(small.clone()).filter(|_| rng.chance(500_000)),
+            heard: Some(small.clone()).filter(|_| rng.chance(500_000)),
+            promised: Some(promised).filter(|_| rng.chance(500_000)),
+            accepted: Some((accepted, small)).filter(|_| rng.chance(500_000)),
+            directory: [rng.next_u64(), rng.next_u64()],
+        }
+    }
+
+    fn apply(file: &mut [u8], write: &MetaWrite) {
+        file[write.offset as usize..][..write.bytes.len()].copy_from_slice(&write.bytes);
+    }
+
+    #[test]
+    fn golden_page() {
+        let meta = Meta {
+            generation: 3,
+            id: ReplicaId(2),
+            cluster: ClusterId(0x11),
+            birth: Birth(0x22),
+            incarnation: Incarnation(0x33),
+            promised: Some(Ballot { round: 4, id: ReplicaId(5), birth: Birth(6), incarnation: Incarnation(7) }),
+            directory: [0x44, 0x55],
+            ..Meta::default()
+        };
+        let write = meta.write(WriteNumber(1));
+        let page = "6674714d2ca06ea80000005c0001000000000000000302000000000000001100000000000000220000000000000033"
+            .to_owned()
+            + "00000000000000440000000000000055"
+            + "0000"
+            + "0100000000000000040500000000000000060000000000000007"
+            + "00";
+        assert_eq!(page.len() / 2, 0x5c);
+        assert_eq!(hex(&write.bytes[..0x5c]), page);
+        assert!(write.bytes[0x5c..META_PAGE_BYTES].iter().all(|&b| b == 0));
+        assert_eq!(write.bytes[..META_PAGE_BYTES], write.bytes[META_PAGE_BYTES..]);
+        assert_eq!(write.offset, 2 * META_PAGE_BYTES as u64);
+    }
+
+    #[test]
+    fn the_largest_meta_fits_a_page() {
+        let view = view(u64::MAX / 10, REPLICAS_MAX, ADDRESS_BYTES_MAX);
+        let meta = Meta {
+            installed: Some(view.clone()),
+            heard: Some(view.clone()),
+            promised: Some(view.ballot),
+            accepted: Some((view.ballot, view)),
+            ..Meta::default()
+        };
+        let mut file = vec![0; META_BYTES];
+        apply(&mut file, &meta.write(WriteNumber(1)));
+        assert_eq!(Meta::choose(&file), Ok(Some(meta)));
+    }
+
+    #[test]
+    fn nothing_written_is_no_meta_and_no_error() {
+        assert_eq!(Meta::choose(&[]), Ok(None));
+        assert_eq!(Meta::choose(&vec![0; META_BYTES]), Ok(None));
+        let mut file = vec![0; META_BYTES];
+        file[5] = 1;
+        assert_eq!(Meta::choose(&file), Err(DecodeError { field: "meta" }));
+    }
+
+    #[test]
+    fn a_page_of_a_newer_format_is_not_passed_over() {
+        let mut file = vec![0; META_BYTES];
+        apply(&mut file, &meta(1, 1).write(WriteNumber(1)));
+        let mut newer = meta(2, 2).write(WriteNumber(2));
+        let length = BigEndian::read_u32(&newer.bytes[LENGTH_AT..]) as usize;
+        newer.bytes[LENGTH_AT + 5] = 2;
+        let crc = crc32c::crc32c(&newer.bytes[CHECKED_FROM..length]);
+        BigEndian::write_u32(&mut newer.bytes[CRC_AT..], crc);
+        apply(&mut file, &newer);
+        assert_eq!(Meta::choose(&file), Err(DecodeError { field: "format" }));
+    }
+
+    quickcheck! {
+        fn no_single_bad_page_makes_it_forget(seed: u64, writes: u8) -> bool {
+            let mut file = vec![0; META_BYTES];
+            let writes = u64::from(writes % 9) + 1;
+            (1..=writes).for_each(|g| apply(&mut file, &meta(g, seed ^ g).write(WriteNumber(g))));
+            let newest = meta(writes, seed ^ writes);
+            (0..4).all(|page| {
+                let mut bad = file.clone();
+                let mut rng = Rng::new(seed);
+                bad[page * META_PAGE_BYTES..][..META_PAGE_BYTES].iter_mut().for_each(|b| *b = rng.next_u64() as u8);
+                Meta::choose(&bad) == Ok(Some(newest.clone()))
+            })
+        }
+
+        fn a_torn_write_leaves_the_former_or_the_new(seed: u64, writes: u8) -> bool {
+            let mut rng = Rng::new(seed);
+            let mut file = vec![0; META_BYTES];
+            let writes = u64::from(writes % 9) + 1;
+            (1..=writes).for_each(|g| apply(&mut file, &meta(g, seed ^ g).write(WriteNumber(g))));
+            let former = meta(writes, seed ^ writes);
+            let new = meta(writes + 1, !seed);
+            let write = new.write(WriteNumber(99));
+            let kept = [50_000, 500_000, 990_000][rng.below(3) as usize];
+            for (k, sector) in write.bytes.chunks(512).enumerate() {
+                if rng.chance(kept) {
+                    file[write.offset as usize + k * 512..][..512].copy_from_slice(sector);
+                }
+            }
+            let found = Meta::choose(&file).expect("the other pair is whole").expect("written before");
+            found == former || found == new
+        }
+
+        fn any_bytes_are_a_meta_or_an_error(seed: u64, body: Vec<u8>) -> bool {
+            let mut file = meta(4, seed).page();
+            // The checksum right, the fields anything.
+            let at = (seed % 90) as usize + LENGTH_AT + 4;
+            let end = (at + body.len()).min(META_PAGE_BYTES);
+            file[at..end].copy_from_slice(&body[..end - at]);
+            let length = (BigEndian::read_u32(&file[LENGTH_AT..]) as usize).min(META_PAGE_BYTES);
+            let crc = crc32c::crc32c(&file[CHECKED_FROM..length.max(CHECKED_FROM)]);
+            BigEndian::write_u32(&mut file[CRC_AT..], crc);
+            match Meta::choose(&file) {
+                Ok(meta) => meta.is_some_and(|m| Meta::choose(&m.page()) == Ok(Some(m))),
+                Err(e) => e.field == "meta" || e.field == "format",
+            }
+        }
+    }
+}

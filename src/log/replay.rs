@@ -244,7 +244,7 @@ mod tests {
         writer: Writer,
         disk: BTreeMap<SegmentNumber, Vec<u8>>,
         live: Live,
-        /// `live` and the writes' count after each record, for whatever prefix survives; marks too.
+        /// `live` after each record or mark, the empty log first.
         history: Vec<Live>,
         /// Every record in `history` up to here is on the disk for sure.
         synced_records: usize,
@@ -340,9 +340,9 @@ mod tests {
                 let (from, to) = (write.offset as usize, write.offset as usize + write.bytes.len());
                 for sector in from / SECTOR..to.div_ceil(SECTOR) {
                     if !self.rng.chance(kept_ppm) {
-                        for at in (sector * SECTOR).max(from)..((sector + 1) * SECTOR).min(to) {
-                            file[at] = old.get(at).copied().unwrap_or(0);
-                        }
+                        let lost = (sector * SECTOR).max(from)..((sector + 1) * SECTOR).min(to);
+                        let former = lost.clone().map(|at| old.get(at).copied().unwrap_or(0));
+                        file[lost].iter_mut().zip(former).for_each(|(byte, was)| *byte = was);
                     }
                 }
             }
@@ -410,5 +410,198 @@ mod tests {
             }
             true
         }
+    }
+
+    quickcheck! {
+        fn a_bad_durable_sector_is_missed(seed: u64) -> bool {
+            let mut world = marked(seed, 8);
+            let places = durable_places(&world);
+            let (number, place) = world.rng.pick(&places).clone();
+            let file = world.disk.get_mut(&number).expect("a place on it");
+            let sector = place.start / SECTOR * SECTOR;
+            let end = (sector + SECTOR).min(file.len());
+            let former = file[sector..end].to_vec();
+            file[sector..end].fill(0);
+            // A sector that holds the mark, too, takes away who could tell.
+            let last = (world.writer.tail().segment, world.writer.tail().offset as usize);
+            let tells = number != last.0 || end + record::HEADER_BYTES <= last.1;
+            !tells || former.iter().all(|&b| b == 0) || world.replay().damaged.is_some()
+        }
+
+        fn a_missing_segment_is_missed(seed: u64) -> bool {
+            let mut world = marked(seed, 12);
+            let numbers: Vec<SegmentNumber> = world.disk.keys().copied().collect();
+            if numbers.len() < 4 {
+                return true;
+            }
+            // Not the first, which a snapshot may have made superfluous, nor the last, which holds the mark.
+            let missing = numbers[world.rng.between(1, numbers.len() as u64 - 3) as usize];
+            world.disk.remove(&missing);
+            world.replay().damaged.is_some()
+        }
+
+        fn a_former_life_of_a_segment_is_nothing(seed: u64) -> bool {
+            let mut former = marked(seed, 6);
+            let mut world = World::new(seed ^ 1);
+            // The first segments of the new log are the last ones of another, under new numbers.
+            let count = former.disk.len() as u64;
+            world.disk = former.disk.iter().map(|(n, b)| (SegmentNumber(count + 1 - n.0), b.clone())).collect();
+            if count % 2 == 1 {
+                world.disk.remove(&SegmentNumber(count / 2 + 1));
+            }
+            former.disk.clear();
+            let nothing = world.replay();
+            assert!(nothing.tail.is_none() && nothing.records.is_empty() && nothing.damaged.is_none());
+            let writes = world.batch(3);
+            world.sync(&writes);
+            let replay = world.replay();
+            live(&replay) == world.live && replay.torn.is_none() && replay.damaged.is_none()
+        }
+
+        fn any_bytes_are_a_log(seed: u64, garbage: Vec<(u16, u8)>) -> bool {
+            let mut world = marked(seed, 5);
+            let numbers: Vec<SegmentNumber> = world.disk.keys().copied().collect();
+            for (at, value) in garbage {
+                let number = *world.rng.pick(&numbers);
+                let file = world.disk.get_mut(&number).expect("one of its numbers");
+                let at = usize::from(at) % file.len();
+                file[at] = value;
+                if value % 16 == 0 {
+                    file.truncate(at.max(1));
+                }
+            }
+            let mut tail = world.replay().tail;
+            tail.iter_mut().for_each(|t| assert!(t.offset <= world.disk[&t.segment].len() as u64));
+            true
+        }
+
+        fn any_stamps_are_a_log(fields: Vec<(u64, u64, u64, u64, bool)>) -> bool {
+            let mut bytes = Vec::new();
+            let number = SegmentNumber(1);
+            let (life, first) = fields.first().map_or((1, 1), |f| (f.0, f.1));
+            SegmentHeader { segment: number, life, first }.encode(&mut bytes);
+            for (life, ordinal, durable, slot, mark) in fields {
+                let record = Record { slot: Slot(slot.max(1)), mark, ..Record::default() };
+                record::encode(&record, &Stamp { segment: number, life, ordinal, durable }, &[], &mut bytes);
+            }
+            let found = replay(&[(number, &bytes)]);
+            found.records.windows(2).all(|w| w[0].record.slot.next() == w[1].record.slot)
+        }
+    }
+
+    /// Some writes, all synced, and a mark that says so, in segments of this size.
+    fn marked(seed: u64, writes: u64) -> World {
+        let mut world = World::new(seed);
+        for _ in 0..writes {
+            let records = world.rng.between(1, 4);
+            let writes = world.batch(records);
+            world.sync(&writes);
+        }
+        let mark = Record { slot: world.synced, synced: world.synced, mark: true, ..Record::default() };
+        let mut out = Vec::new();
+        world.writer.append(world.number.next(), &mark, &[], &mut out);
+        out.iter().for_each(|w| World::apply(&mut world.disk, w));
+        world
+    }
+
+    /// The places of headers and records which some record says were durable.
+    fn durable_places(world: &World) -> Vec<(SegmentNumber, std::ops::Range<usize>)> {
+        let durable = world.writer.tail().durable;
+        let mut places = Vec::new();
+        for (&number, bytes) in &world.disk {
+            let (mut begin, mut at) = (0, SEGMENT_HEADER_BYTES);
+            while let Ok((stamp, _, taken)) = record::decode(number, &bytes[at..]) {
+                if stamp.ordinal <= durable {
+                    places.push((number, begin..at + taken));
+                }
+                at += taken;
+                begin = at;
+            }
+        }
+        places
+    }
+
+    #[test]
+    fn every_durable_bit_is_missed() {
+        let mut world = marked(3, 4);
+        assert!(world.replay().damaged.is_none());
+        let places = durable_places(&world);
+        assert!(places.iter().map(|(n, _)| n).max() > places.iter().map(|(n, _)| n).min(), "several segments");
+        for (number, place) in places {
+            for bit in place.start * 8..place.end * 8 {
+                world.disk.get_mut(&number).expect("a place on it")[bit / 8] ^= 1 << (bit % 8);
+                assert!(world.replay().damaged.is_some(), "{number:?} bit {bit}");
+                world.disk.get_mut(&number).expect("a place on it")[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_cut_anywhere_in_its_last_write_is_a_prefix() {
+        let mut world = World::new(11);
+        let first = world.batch(3);
+        world.sync(&first);
+        let writes = world.batch(6);
+        let written: Vec<(SegmentNumber, u64)> =
+            writes.iter().flat_map(|w| (0..w.bytes.len() as u64).map(|k| (w.segment, w.offset + k))).collect();
+        for cut in 0..=written.len() {
+            let mut disk = world.disk.clone();
+            for write in &writes {
+                let kept = written[..cut].iter().filter(|&&(s, o)| s == write.segment && o >= write.offset).count();
+                if kept > 0 {
+                    let bytes = write.bytes[..kept].to_vec();
+                    World::apply(&mut disk, &LogWrite { bytes, ..write.clone() });
+                }
+            }
+            let segments: Vec<(SegmentNumber, &[u8])> = disk.iter().map(|(&n, b)| (n, b.as_slice())).collect();
+            let replay = replay(&segments);
+            assert_eq!(replay.damaged, None);
+            let found = live(&replay);
+            let place = (world.synced_records..world.history.len()).find(|&k| world.history[k] == found);
+            assert!(place.is_some(), "cut at {cut}");
+            assert!(cut < written.len() || found == world.live);
+        }
+    }
+
+    #[test]
+    fn torn_leftovers_never_surface_behind_what_was_written_over_them() {
+        // Slots 1 and 2 are durable; of 3 and 4 only the second reaches the disk; 3 is written anew, of equal length.
+        let append = |writer: &mut Writer, slot: u64, digest: u64, disk: &mut BTreeMap<_, _>, keep: bool| {
+            let record = Record { slot: Slot(slot), digest: Digest(digest), synced: Slot(2), ..Record::default() };
+            let mut out = Vec::new();
+            writer.append(WriteNumber(slot), &record, &[b"operation"], &mut out);
+            out.iter().filter(|_| keep).for_each(|w| World::apply(disk, w));
+        };
+        let mut disk = BTreeMap::new();
+        let mut writer = Writer::new(None, 4096);
+        for (slot, keep) in [(1, true), (2, true), (3, false), (4, true)] {
+            append(&mut writer, slot, slot, &mut disk, keep);
+        }
+        let bytes = disk[&SegmentNumber(1)].clone();
+        let replayed = replay(&[(SegmentNumber(1), &bytes)]);
+        assert_eq!((replayed.end(), replayed.torn.is_some(), &replayed.damaged), (Slot(2), true, &None));
+        // Even the very same record gives the leftover no place.
+        append(&mut Writer::new(replayed.tail, 4096), 3, 3, &mut disk, true);
+        let replayed = replay(&[(SegmentNumber(1), &disk[&SegmentNumber(1)])]);
+        assert_eq!((replayed.end(), replayed.torn, replayed.damaged), (Slot(3), None, None));
+    }
+
+    #[test]
+    fn a_slot_behind_a_snapshot_begins_anew() {
+        let mut writer = Writer::new(None, 300);
+        let (mut disk, mut out) = (BTreeMap::new(), Vec::new());
+        for slot in [1, 2, 3, 100, 101, 90] {
+            let vector = vec![(ReplicaId(2), Slot(slot))];
+            let record = Record { slot: Slot(slot), committed: Slot(slot / 2), vector, ..Record::default() };
+            writer.append(WriteNumber(1), &record, &[], &mut out);
+        }
+        out.iter().for_each(|w| World::apply(&mut disk, w));
+        let segments: Vec<(SegmentNumber, &[u8])> = disk.iter().map(|(&n, b): (_, &Vec<u8>)| (n, &b[..])).collect();
+        let found = replay(&segments[..2]);
+        assert_eq!(live(&found).iter().map(|r| r.0).collect::<Vec<_>>(), [100]);
+        let found = replay(&segments);
+        assert_eq!(live(&found).iter().map(|r| r.0).collect::<Vec<_>>(), [90]);
+        assert_eq!(found.segments, [(1, 2), (2, 100), (3, 101)].map(|(n, slot)| (SegmentNumber(n), Slot(slot))));
+        assert_eq!((found.committed, found.vector), (Slot(50), vec![(ReplicaId(2), Slot(90))]));
     }
 }
