@@ -45,8 +45,7 @@ for id in 1 2 3; do fault $id heal; done
 show 'for s in $A $B $C; do ftqc -s $s --json status | grep -o "\"digest\":\"[0-9a-f]*\""; done'
 
 say "Last, replica 2 is killed without warning (kill -9):"
-push_goes_on=no
-kill -KILL "${pids[2]}"
+kill -KILL "${pids[2]}"; wait "${pids[2]}" 2>/dev/null
 for _ in $(seq 100); do
     ftqc -t 0 -s "$A" push greetings x >/dev/null 2>"$place/refusal"
     [ $? = 75 ] && break
