@@ -5,7 +5,7 @@ use crate::cli::table::{Call, Plan, Refusal};
 use crate::client::{Answer, Ask, Error};
 use crate::wire::answer::Code;
 use crate::wire::client::Admin;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 fn ask(what: Admin, print: fn(&mut Output, Result<Answer, Error>)) -> Result<Plan, Refusal> {
     Ok(Plan::Ask { ask: Ask::Admin(what), bytes: Vec::new(), print })
@@ -20,33 +20,41 @@ pub fn members(_: &Call<'_>) -> Result<Plan, Refusal> {
 }
 
 pub fn ready(_: &Call<'_>) -> Result<Plan, Refusal> {
-    ask(Admin::Ready, |out, answer| print(out, answer, print_ready))
+    ask(Admin::Ready, print_ready)
 }
 
+/// Prints what a replica told: as it is for scripts, as `show` has it for people.
 fn print(out: &mut Output, answer: Result<Answer, Error>, show: fn(&mut Output, &Value)) {
     let parsed = answer.and_then(|answer| {
         let wrong = |e| Error::refused(Code::Internal, format!("the replica's answer is no JSON: {e}"));
-        serde_json::from_slice(&answer.body).map_err(wrong)
+        let value: Value = serde_json::from_slice(&answer.body).map_err(wrong)?;
+        Ok((value, answer.body))
     });
     match parsed {
-        Ok(value) => show(out, &value),
+        Ok((_, body)) if out.style.json => out.line(&one_line_json(&body)),
+        Ok((value, _)) => show(out, &value),
         Err(e) => out.error(&e),
     }
 }
 
+/// JSON as it is, the line ends between its tokens made blanks: a string has none.
+fn one_line_json(json: &[u8]) -> String {
+    String::from_utf8_lossy(json).trim().replace(['\n', '\r'], " ")
+}
+
+/// What `status` shows first, in this order; what else a replica tells follows.
+const FIRST: [&str; 8] = ["id", "incarnation", "state", "primary", "reason", "epoch", "members", "sequencer"];
+
 fn print_status(out: &mut Output, status: &Value) {
-    if out.style.json {
-        return out.object(status.clone());
-    }
-    let Value::Object(fields) = status else { return out.object(status.clone()) };
     let mut lines: Vec<(String, String)> = Vec::new();
-    for (name, value) in fields {
+    let fields = status.as_object().into_iter().flatten();
+    let rest = fields.filter(|(name, _)| !FIRST.contains(&name.as_str())).map(|(name, value)| (name.as_str(), value));
+    for (name, value) in FIRST.iter().map(|name| (*name, &status[*name])).chain(rest) {
         match value {
             Value::Object(inner) => {
-                lines.extend(inner.iter().map(|(inner, value)| (format!("{name}.{inner}"), cell(value))));
+                lines.extend(inner.iter().map(|(inner, value)| (format!("{name} {inner}"), cell(value))));
             }
-            Value::Null => {}
-            value => lines.push((name.clone(), cell(value))),
+            value => lines.push((name.to_string(), cell(value))),
         }
     }
     lines.retain(|(_, value)| !value.is_empty());
@@ -66,28 +74,26 @@ fn cell(value: &Value) -> String {
     }
 }
 
-const HEADINGS: [&str; 8] = ["id", "address", "state", "epoch", "known", "durable", "committed", "lag"];
+const HEADINGS: [&str; 9] = ["id", "address", "state", "epoch", "known", "durable", "committed", "lag", "heard_ms"];
 
 fn print_members(out: &mut Output, members: &Value) {
-    let Value::Array(members) = members else { return out.object(members.clone()) };
-    if out.style.json {
-        return members.iter().for_each(|member| out.object(member.clone()));
-    }
-    let headings: Vec<&str> = HEADINGS.into_iter().chain(["heard_ms"]).collect();
     let field = |value: &Value| Some(cell(value)).filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_string());
+    let members = members.as_array().into_iter().flatten();
     let rows: Vec<Vec<String>> =
-        members.iter().map(|member| headings.iter().map(|name| field(&member[*name])).collect()).collect();
-    out.table(&headings, &rows);
+        members.map(|member| HEADINGS.iter().map(|name| field(&member[*name])).collect()).collect();
+    out.table(&HEADINGS, &rows);
 }
 
-fn print_ready(out: &mut Output, ready: &Value) {
-    let is_ready = ready["ready"] == true;
-    if is_ready && !out.style.json {
-        return out.line("ready");
+/// `ready` has its own exit status, whatever it prints.
+fn print_ready(out: &mut Output, answer: Result<Answer, Error>) {
+    let is_ready = answer.as_ref().ok().and_then(|a| serde_json::from_slice::<Value>(&a.body).ok());
+    if is_ready.is_some_and(|told| told["ready"] != true) {
+        out.note_status(Code::NotPrimary.exit_status());
     }
-    if out.style.json {
-        out.note_status(if is_ready { 0 } else { 75 });
-        return out.object(json!({ "ok": is_ready, "ready": is_ready, "reason": ready["reason"] }));
-    }
-    out.error(&Error::refused(Code::NotPrimary, ready["reason"].as_str().unwrap_or("not ready")));
+    print(out, answer, |out, told| {
+        if told["ready"] == true {
+            return out.line("ready");
+        }
+        out.error(&Error::refused(Code::NotPrimary, told["reason"].as_str().unwrap_or("not ready")));
+    });
 }

@@ -5,7 +5,7 @@ use crate::client::Error;
 use crate::types::Slot;
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::fs::File;
 use std::io::{self, Write};
 
@@ -65,7 +65,7 @@ impl Output {
     /// `ok`.
     pub fn ok(&mut self, slot: Slot) {
         if self.style.json {
-            self.object(json!({ "ok": true, "slot": slot.0 }));
+            self.fields(slot, &[]);
         } else {
             self.line("ok");
         }
@@ -74,7 +74,7 @@ impl Output {
     /// A number, as JSON under this name.
     pub fn number(&mut self, name: &str, slot: Slot, number: u64) {
         if self.style.json {
-            self.object(json!({ "ok": true, "slot": slot.0, name: number }));
+            self.fields(slot, &[(name, number.into())]);
         } else {
             self.line(&number.to_string());
         }
@@ -82,10 +82,10 @@ impl Output {
 
     pub fn item(&mut self, slot: Slot, item: &[u8]) {
         if self.style.json {
-            self.object(match std::str::from_utf8(item) {
-                Ok(text) => json!({ "ok": true, "slot": slot.0, "item": text }),
-                Err(_) => json!({ "ok": true, "slot": slot.0, "item64": STANDARD.encode(item) }),
-            });
+            match std::str::from_utf8(item) {
+                Ok(text) => self.fields(slot, &[("item", text.into())]),
+                Err(_) => self.fields(slot, &[("item64", STANDARD.encode(item).into())]),
+            }
             return;
         }
         if self.style.escape {
@@ -97,8 +97,16 @@ impl Output {
         self.write_if_full();
     }
 
-    pub fn object(&mut self, object: Value) {
-        self.line(&object.to_string());
+    /// `{"ok":true,"slot":N,...}`
+    pub fn fields(&mut self, slot: Slot, fields: &[(&str, Value)]) {
+        let own = [("ok", Value::from(true)), ("slot", Value::from(slot.0))];
+        self.object(own.iter().chain(fields));
+    }
+
+    /// One JSON object with its fields in this order.
+    pub fn object<'f>(&mut self, fields: impl IntoIterator<Item = &'f (&'f str, Value)>) {
+        let fields = fields.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(*name)));
+        self.line(&format!("{{{}}}", fields.collect::<Vec<_>>().join(",")));
     }
 
     pub fn line(&mut self, text: &str) {
@@ -136,7 +144,9 @@ impl Output {
         self.note_status(error.exit_status());
         let (name, message) = (error.name(), one_line(error.message()));
         if self.style.json {
-            self.object(json!({ "ok": false, "error": name, "done": error.done().name(), "message": message }));
+            let done = error.done().name();
+            let fields = [("error", name), ("done", done), ("message", &message)].map(|(n, v)| (n, Value::from(v)));
+            self.object([("ok", Value::from(false))].iter().chain(&fields));
         } else if self.style.lines {
             self.line(&format!("! {name} {message}"));
         } else {
@@ -212,14 +222,14 @@ mod tests {
     #[test]
     fn json_is_one_object_a_line() {
         let style = Style { json: true, ..Style::default() };
-        let object = |text: &str| serde_json::from_str::<Value>(text).expect("an object");
         let (text, _) = printed(style, |o| o.item(Slot(7), b"a\n\"b"));
-        assert_eq!(object(&text), json!({"ok": true, "slot": 7, "item": "a\n\"b"}));
+        assert_eq!(text, "{\"ok\":true,\"slot\":7,\"item\":\"a\\n\\\"b\"}\n");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("an object")["item"], "a\n\"b");
         let (text, _) = printed(style, |o| o.item(Slot(7), &[0xff]));
-        assert_eq!(object(&text), json!({"ok": true, "slot": 7, "item64": "/w=="}));
+        assert_eq!(text, "{\"ok\":true,\"slot\":7,\"item64\":\"/w==\"}\n");
         let (text, status) = printed(style, |o| o.error(&Error::refused(Code::Empty, "none")));
-        assert_eq!(object(&text), json!({"ok": false, "error": "empty", "done": "no", "message": "none"}));
-        assert_eq!((text.lines().count(), status), (1, 1));
+        assert_eq!(text, "{\"ok\":false,\"error\":\"empty\",\"done\":\"no\",\"message\":\"none\"}\n");
+        assert_eq!(status, 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::limits::BATCH_ITEMS_MAX;
 use crate::types::Slot;
 use crate::wire::answer::Code;
 use crate::wire::operation::{QueueOperation, QueueQuery, Target};
-use serde_json::json;
+use serde_json::Value;
 
 type Planned = Result<Plan, Refusal>;
 
@@ -43,7 +43,7 @@ pub fn q_id(call: &Call<'_>) -> Planned {
         Err(e) if e.is(Code::NoQueue) => {
             out.note_status(1);
             if out.style.json {
-                out.object(json!({ "ok": true, "id": -1 }));
+                out.object(&[("ok", Value::from(true)), ("id", Value::from(-1))]);
             } else {
                 out.line("-1");
             }
@@ -115,9 +115,9 @@ fn list(ask: Ask, session: &mut Session, out: &mut Output) -> Result<(), Error> 
         for row in &page {
             let numbers = [row.id, row.size, row.leased, row.delayed, row.waiters, row.bytes, row.oldest_ms];
             if out.style.json {
-                let mut object = json!({ "ok": true, "slot": answer.slot.0, "label": row.label });
-                HEADINGS[1..].iter().zip(numbers).for_each(|(name, number)| object[*name] = number.into());
-                out.object(object);
+                let label = [(HEADINGS[0], Value::from(row.label))];
+                let numbers = HEADINGS[1..].iter().zip(numbers).map(|(name, number)| (*name, Value::from(number)));
+                out.fields(answer.slot, &label.into_iter().chain(numbers).collect::<Vec<_>>());
             } else {
                 cells.push(std::iter::once(row.label.to_string()).chain(numbers.map(|n| n.to_string())).collect());
             }

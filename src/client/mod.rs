@@ -28,7 +28,7 @@ pub use servers::Server;
 pub use session::{Answer, Ask, Session};
 
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, ITEM_BYTES_MAX};
-use crate::wire::answer::Code;
+pub use crate::wire::answer::Code;
 use crate::wire::client::Admin;
 use crate::wire::codec::{DecodeError, Reader};
 use crate::wire::operation::{is_label, Items, QueueOperation, QueueQuery, QueueRow, Target};
