@@ -99,7 +99,8 @@ impl Client {
             old: None,
             again_at: None,
             back_off: BACK_OFF_MIN,
-            patience: rng.between(300 * MS, 2000 * MS),
+            // Who never asks again finds out whether the group itself loses anything.
+            patience: if rng.chance(500_000) { 3_600_000 * MS } else { rng.between(300 * MS, 2000 * MS) },
             heard_at: 0,
             rng,
             acts: Vec::new(),

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use ftq::limits::ORIGIN_BYTES_MAX;
+use ftq::limits::{ORIGIN_BYTES_MAX, WINDOW_BYTES};
 use ftq::log::{replay, LogWrite, Meta, MetaWrite};
 use ftq::replica::{Dest, Input, Level, Outbox, Replica, Stored};
 use ftq::types::{ClientId, ReplicaId, SessionId, WriteNumber};
+use ftq::wire::bundle::BUNDLE_BYTES_MAX;
 use ftq::wire::client::{first_frame, kind, ToClient, ToReplica};
 
 use crate::client::Act;
@@ -44,6 +45,10 @@ fn judge_bounds(replica: &Replica, members: usize) -> Result<(), String> {
     let held = replica.buffered_bytes();
     if held > most {
         return Err(format!("I10: {held} bytes are buffered, {most} at most may be"));
+    }
+    let window = replica.group().regular().map_or(0, |regular| regular.flow.window_bytes());
+    if window > WINDOW_BYTES + BUNDLE_BYTES_MAX {
+        return Err(format!("I10: {window} own bytes are under way, the window is {WINDOW_BYTES}"));
     }
     Ok(())
 }

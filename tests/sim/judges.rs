@@ -231,7 +231,8 @@ impl Judges {
     /// A client asks.
     pub fn asks(&mut self, client: ClientId, number: u64, query: &Rc<[u8]>, stale: bool) {
         let question = Question { query: query.clone(), floor: self.answered, stale };
-        self.questions.insert((client, number), question);
+        // Asked again on one connection, the earlier copy may be the one that is answered.
+        self.questions.entry((client, number)).or_insert(question);
     }
 
     /// A replica turns a request away.

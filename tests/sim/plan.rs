@@ -84,6 +84,8 @@ pub struct Load {
     /// Chances in a million that an item is large, and how large it then is at most.
     pub large_ppm: u32,
     pub large_bytes: u64,
+    /// Of a hundred operations so many are pushes.
+    pub pushes: u64,
     pub query_ppm: u32,
     pub bad_ppm: u32,
 }
@@ -142,7 +144,7 @@ impl Load {
         let requests = *rng.pick(&[20u64, 50, 100, 100, 200, 400]) * 3 / replicas as u64;
         let requests = requests.max(10);
         let gap_ns = until / requests;
-        if replicas <= 4 && rng.chance(15_000) {
+        if (2..=3).contains(&replicas) && rng.chance(15_000) {
             return Load::flood(until);
         }
         let large = rng.chance(100_000);
@@ -154,6 +156,7 @@ impl Load {
             queues: rng.between(1, 5),
             large_ppm: if large { 20_000 } else { 5_000 },
             large_bytes: if large { 1 << 20 } else { 8_000 },
+            pushes: 50,
             query_ppm: *rng.pick(&[0, 100_000, 300_000]),
             bad_ppm: *rng.pick(&[0, 20_000]),
         }
@@ -163,18 +166,16 @@ impl Load {
 impl Load {
     /// More than the windows hold.
     fn flood(until: Nanos) -> Load {
-        let (clients, requests, queries) = (4, 8, 0);
-        let gap_ns = until / 200;
-        let (large_ppm, large_bytes) = (700_000, 1 << 20);
         Load {
-            clients,
-            requests,
-            gap_ns,
-            pipeline: 16,
+            clients: 3,
+            requests: 24,
+            gap_ns: until / 1000,
+            pipeline: 24,
             queues: 2,
-            large_ppm,
-            large_bytes,
-            query_ppm: queries,
+            large_ppm: 900_000,
+            large_bytes: 1 << 20,
+            pushes: 97,
+            query_ppm: 0,
             bad_ppm: 0,
         }
     }
