@@ -141,7 +141,7 @@ impl Clients {
                 }
                 match self.listeners[index].accept() {
                     Accepted::Stream(stream) => self.admit(stream, registry, now, wheel),
-                    Accepted::Nobody => {}
+                    Accepted::Nobody => self.starved &= self.listeners[index].waiting,
                     Accepted::Starved(e) => {
                         wheel.insert(now.after_ns(ACCEPT_AGAIN_MS * Time::MS), ACCEPT_AGAIN);
                         if !std::mem::replace(&mut self.starved, true) {
@@ -154,7 +154,6 @@ impl Clients {
     }
 
     fn admit(&mut self, stream: connection::Stream, registry: &Registry, now: Time, wheel: &mut Wheel) {
-        self.starved = false;
         if self.connections.len() >= CLIENTS_MAX {
             if !std::mem::replace(&mut self.crowded, true) {
                 self.notes.push(format!("more than {CLIENTS_MAX} clients: the newest are turned away"));

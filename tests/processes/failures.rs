@@ -4,6 +4,9 @@
 use crate::group::Group;
 use crate::net::Net;
 
+/// How far the commit had come is in the log within a heartbeat; this one is over before anybody can look.
+const SOON: &[&str] = &["--heartbeat", "2"];
+
 /// What is on a replica's disk, by its own account.
 fn known(status: &serde_json::Value) -> u64 {
     status["slot"]["known"].as_u64().expect("a slot number")
@@ -24,7 +27,7 @@ fn a_group_that_lost_a_member_says_what_it_waits_for() {
 
 #[test]
 fn everything_acknowledged_survives_a_crash_of_all() {
-    let mut group = Group::start(Net::any("everything_acknowledged_survives_a_crash_of_all"), 3);
+    let mut group = Group::start_with(Net::any("everything_acknowledged_survives_a_crash_of_all"), 3, SOON);
     let items: String = (0..5000).map(|n| format!("item {n}\n")).collect();
     group.ask(1, &["push", "jobs"], items).is(0, "");
     let before = group.assert_agreement();
@@ -41,7 +44,7 @@ fn everything_acknowledged_survives_a_crash_of_all() {
 
 #[test]
 fn a_restarted_replica_has_its_data_and_no_rank() {
-    let mut group = Group::start(Net::any("a_restarted_replica_has_its_data_and_no_rank"), 3);
+    let mut group = Group::start_with(Net::any("a_restarted_replica_has_its_data_and_no_rank"), 3, SOON);
     group.ask(1, &["push", "jobs", "a", "b", "c"], "").is(0, "");
     let before = group.assert_agreement();
     group.crash(2);
@@ -58,7 +61,7 @@ fn a_restarted_replica_has_its_data_and_no_rank() {
 /// SIGTERM is a clean stop.
 #[test]
 fn a_clean_stop_loses_nothing() {
-    let mut group = Group::start(Net::any("a_clean_stop_loses_nothing"), 1);
+    let mut group = Group::start_with(Net::any("a_clean_stop_loses_nothing"), 1, SOON);
     group.ask(1, &["push", "jobs", "a"], "").is(0, "");
     let before = group.assert_agreement();
     assert_eq!(group.end(1, libc::SIGTERM), 0);

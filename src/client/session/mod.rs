@@ -321,10 +321,9 @@ impl Session {
         let over = first.since.max(self.progress) + self.patience();
         // What is over but not acted upon waits for something else; look again soon.
         let soon = Instant::now() + LOOK_AGAIN;
-        if self.connection.is_none() && self.retry_at.is_none() {
-            return Some(soon);
-        }
-        let own = [silent, self.retry_at, self.leave_by, Some(over)].into_iter().flatten().min();
+        // The server just tried was of no use, and the next one need not be waited for.
+        let next = (self.connection.is_none() && self.retry_at.is_none()).then_some(soon);
+        let own = [silent, next, self.retry_at, self.leave_by, Some(over)].into_iter().flatten().min();
         [until, own.map(|wake| wake.max(soon))].into_iter().flatten().min()
     }
 
