@@ -17,6 +17,13 @@ pub struct Order {
     pub cuts: Cuts,
 }
 
+impl Order {
+    /// Whether no cut of a later order runs back behind this one's.
+    fn goes_on_to(&self, later: &Order) -> bool {
+        self.cuts.iter().zip(later.cuts.iter()).all(|(old, new)| old <= new)
+    }
+}
+
 /// A message that has arrived in full.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
@@ -257,11 +264,16 @@ impl Window {
         if self.orders.len() <= index {
             self.orders.resize(index + 1, None);
         }
-        match &mut self.orders[index] {
+        match &self.orders[index] {
             Some(held) if *held == order => return Err(Useless::Duplicate),
             Some(_) => return Err(Useless::Contradiction),
-            place => *place = Some(order),
+            None => {}
         }
+        let (before, after) = (self.order(Slot(slot.0 - 1)), self.order(slot.next()));
+        if before.is_some_and(|b| !b.goes_on_to(&order)) || after.is_some_and(|a| !order.goes_on_to(a)) {
+            return Err(Useless::Contradiction);
+        }
+        self.orders[index] = Some(order);
         while self.orders.get((self.announced.0 - self.released.0) as usize).is_some_and(Option::is_some) {
             self.announced = self.announced.next();
         }
@@ -411,6 +423,14 @@ impl Window {
             }
         }
         gaps
+    }
+
+    /// Bytes of a message that are here from its beginning on, where it is not here in full.
+    pub fn prefix(&self, rank: Rank, mseq: Mseq) -> u32 {
+        match self.origins[usize::from(rank.0)].place(mseq) {
+            Some(Place::Part(pieces)) => pieces.prefix(),
+            _ => 0,
+        }
     }
 
     /// Highest message of an origin that any held order covers or of which any byte has come.
