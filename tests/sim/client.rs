@@ -347,17 +347,12 @@ impl Client {
             kind::QUERY if !for_now => {
                 self.queries.remove(&number);
             }
-            _ if self.again_at.is_none() && self.rng.chance(200_000) => self.leave_soon(now),
+            _ if self.again_at.is_none() && self.rng.chance(200_000) => self.leave(),
             _ if self.again_at.is_none() => {
                 self.again_at = Some(now + self.rng.between(self.back_off / 2, self.back_off));
                 self.back_off = (2 * self.back_off).min(BACK_OFF_MAX);
             }
             _ => {}
         }
-    }
-
-    /// Moves at the next wake.
-    fn leave_soon(&mut self, now: Nanos) {
-        self.heard_at = now.saturating_sub(self.patience);
     }
 }
