@@ -10,11 +10,11 @@ use ftq::types::{ClientId, RequestNumber, SessionId};
 use ftq::wire::answer::Code;
 use ftq::wire::client::{kind, ToClient, ToReplica, VERSION};
 
-use crate::clock::{Nanos, MS};
-use crate::judges::Judges;
-use crate::plan::Load;
-use crate::tally::Tally;
-use crate::workload;
+use super::clock::{Nanos, MS};
+use super::judges::Judges;
+use super::plan::Load;
+use super::tally::Tally;
+use super::workload;
 
 /// After a refusal: how long to wait before asking again, at first and at most.
 const BACK_OFF_MIN: Nanos = 10 * MS;

@@ -8,7 +8,7 @@ use ftq::log::{record, Replay, SegmentNumber};
 use ftq::types::{ClientId, Digest, GroupTime, SessionId, Slot, WriteNumber};
 use ftq::wire::digest::slot_digest;
 
-use crate::model::{brief, Model};
+use super::model::{brief, Model};
 
 /// One content of a slot. Two replicas that hold the same share it.
 #[derive(Debug)]

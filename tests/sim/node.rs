@@ -8,11 +8,11 @@ use ftq::replica::{Config, Outbox, Replica};
 use ftq::rng::Rng;
 use ftq::types::{ClientId, ReplicaId};
 
-use crate::clock::{Clock, Nanos, MS, US};
-use crate::disk::Disk;
-use crate::net;
-use crate::plan::Plan;
-use crate::world::Event;
+use super::clock::{Clock, Nanos, MS, US};
+use super::disk::Disk;
+use super::net;
+use super::plan::Plan;
+use super::world::Event;
 
 pub struct Node {
     pub config: Config,
@@ -31,6 +31,8 @@ pub struct Node {
     pub waiting_bytes: usize,
     /// One entry for each frame of a client that waits to be handed over: whose.
     pub frames_of: VecDeque<ClientId>,
+    /// Where it stood when that was last traced.
+    pub positions: String,
     /// Turns in a row that left the deadline where it was.
     pub spins: u32,
     pub rng: Rng,
@@ -73,6 +75,7 @@ impl Node {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             frames_of: VecDeque::new(),
+            positions: String::new(),
             spins: 0,
             rng: rng.fork(),
             exact,

@@ -4,8 +4,8 @@
 use ftq::group::view::{Durability, Policy};
 use ftq::rng::Rng;
 
-use crate::clock::{Nanos, MS, SECOND};
-use crate::disk::{Pace, Tear};
+use super::clock::{Nanos, MS, SECOND};
+use super::disk::{Pace, Tear};
 
 /// Which kinds of faults a run may meet.
 #[derive(Clone, Debug)]
@@ -112,6 +112,26 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Nothing by chance, for transcripts.
+    pub fn exact(replicas: usize, disk: Pace) -> Plan {
+        Plan {
+            replicas,
+            policy: Policy::Dynamic,
+            durability: Durability::Disk,
+            load: Load::none(),
+            faults: Faults::none(),
+            faults_from: 0,
+            faults_until: 0,
+            last_act: LastAct::Calm,
+            drift_max_ppm: 0,
+            disk,
+            heartbeat_ms: 50,
+            datagram_size_max: 1,
+            receive_buffer_bytes: 1 << 20,
+            flip: false,
+        }
+    }
+
     pub fn draw(rng: &mut Rng) -> Plan {
         let replicas = *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
         let faultless = rng.chance(50_000);
@@ -139,6 +159,22 @@ impl Plan {
 }
 
 impl Load {
+    /// Nobody asks for anything.
+    pub fn none() -> Load {
+        Load {
+            clients: 0,
+            requests: 0,
+            gap_ns: 0,
+            pipeline: 1,
+            queues: 1,
+            large_ppm: 0,
+            large_bytes: 0,
+            pushes: 0,
+            query_ppm: 0,
+            bad_ppm: 0,
+        }
+    }
+
     fn draw(rng: &mut Rng, replicas: usize, until: Nanos) -> Load {
         let clients = rng.between(2, 8) as usize;
         let requests = *rng.pick(&[20u64, 50, 100, 100, 200, 400]) * 3 / replicas as u64;

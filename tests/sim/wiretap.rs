@@ -10,7 +10,7 @@ use ftq::types::{GroupTime, Rank, ReplicaId, Slot, ViewTag};
 use ftq::wire::codec::Reader;
 use ftq::wire::datagram::{Cuts, Frame, Header};
 
-use crate::clock::{Nanos, SECOND};
+use super::clock::{Nanos, SECOND};
 
 /// What one replica has sent to another.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,6 +125,16 @@ pub fn describe(bytes: &[u8]) -> String {
         text.push_str(&describe_frame(&frame));
     }
     text
+}
+
+/// Whether a datagram carries a frame of this kind.
+pub fn has_frame(bytes: &[u8], kind: &str) -> bool {
+    describe(bytes).split(" | ").skip(1).any(|frame| frame.split(' ').next() == Some(kind))
+}
+
+/// How a datagram's arrival is told: it was described when it left.
+pub fn number(bytes: &[u8]) -> String {
+    Header::decode(bytes).map_or_else(|_| describe(bytes), |(header, _)| format!("#{}", header.packet))
 }
 
 fn describe_frame(frame: &Frame<'_>) -> String {

@@ -5,7 +5,7 @@ use ftq::rng::Rng;
 use ftq::wire::codec::{Put, Reader};
 use ftq::wire::operation::{service, Items, QueueOperation, QueueQuery, SessionOperation, Target};
 
-use crate::plan::Load;
+use super::plan::Load;
 
 /// A query's or operation's bytes.
 pub type Bytes = Vec<u8>;
