@@ -266,10 +266,8 @@ impl Regular {
             self.marks.push(marks::SLOT_SHARED);
         }
         let order = Order { time, cuts };
-        // It is free, but a confused member may have announced a later one that contradicts it.
-        if self.window.on_order(slot, order).is_ok() {
-            self.announced.push((slot, order));
-        }
+        self.window.on_order(slot, order).expect("the slot after the last one is free");
+        self.announced.push((slot, order));
     }
 
     /// Counts what is durable and committed; `logged` is what this member may count for itself.

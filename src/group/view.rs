@@ -238,3 +238,148 @@ pub struct Peer {
     pub id: ReplicaId,
     pub ip: IpAddr,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub fn run_of(id: u8) -> Run {
+        Run { id: ReplicaId(id), birth: Birth(0xb0 + u64::from(id)), incarnation: Incarnation(1) }
+    }
+
+    /// A view of replicas 1 to `members`, out of 1 to `configured`.
+    pub fn view_of(members: u8, configured: u8, policy: Policy) -> View {
+        let entry = |id: u8| BookEntry { id: ReplicaId(id), address: format!("h{id}:7400"), http: None };
+        View {
+            cluster: ClusterId(0xc1),
+            epoch: Epoch(1),
+            ballot: Ballot { round: 0, id: ReplicaId(configured), birth: Birth(9), incarnation: Incarnation(1) },
+            members: (1..=members).map(run_of).collect(),
+            base: Slot(0),
+            base_digest: Digest(0),
+            base_time: GroupTime(0),
+            policy,
+            min_members: 1,
+            durability: Durability::Disk,
+            book: (1..=configured).map(entry).collect(),
+        }
+    }
+
+    fn decoded(bytes: &[u8]) -> Decoded<View> {
+        let mut r = Reader::new(bytes);
+        let view = View::decode(&mut r)?;
+        r.end("view")?;
+        Ok(view)
+    }
+
+    fn encoded(view: &View) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        view.encode(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn the_format_is_for_ever() {
+        let mut view = view_of(2, 3, Policy::Majority);
+        (view.base, view.base_digest, view.base_time) = (Slot(5), Digest(6), GroupTime(7));
+        (view.durability, view.min_members) = (Durability::Memory, 2);
+        view.book[1].http = Some("h2:80".into());
+        let hex: String = encoded(&view).iter().map(|b| format!("{b:02x}")).collect();
+        let golden = [
+            "00000000000000c1 0000000000000001",
+            // The ballot.
+            "0000000000000000 03 0000000000000009 0000000000000001",
+            "02",
+            "01 00000000000000b1 0000000000000001",
+            "02 00000000000000b2 0000000000000001",
+            // The base: slot, digest, time; policy, least members, durability.
+            "0000000000000005 0000000000000006 0000000000000007",
+            "02 02 02",
+            // The book.
+            "03",
+            "01 07 68313a37343030 00",
+            "02 07 68323a37343030 05 68323a3830",
+            "03 07 68333a37343030 00",
+        ];
+        assert_eq!(hex, golden.concat().replace(' ', ""));
+        assert_eq!(decoded(&encoded(&view)), Ok(view));
+        assert_eq!(view_of(2, 3, Policy::Dynamic).tag(), ViewTag(1_415_048_847_377_167_326));
+    }
+
+    #[test]
+    fn cut_short_or_out_of_bounds_it_is_refused() {
+        let view = view_of(2, 2, Policy::Dynamic);
+        let bytes = encoded(&view);
+        for length in 0..bytes.len() {
+            assert!(decoded(&bytes[..length]).is_err(), "{length} bytes");
+        }
+        let refused = |change: &dyn Fn(&mut View)| {
+            let mut view = view.clone();
+            change(&mut view);
+            decoded(&encoded(&view)).expect_err("out of bounds").field
+        };
+        assert_eq!(refused(&|v| v.members.clear()), "members");
+        assert_eq!(refused(&|v| v.members.reverse()), "members");
+        assert_eq!(refused(&|v| v.members[1] = v.members[0]), "members");
+        assert_eq!(refused(&|v| v.members = (1..=16).map(run_of).collect()), "members");
+        assert_eq!(refused(&|v| v.members[0].id = ReplicaId(0)), "replica id");
+        assert_eq!(refused(&|v| v.members[1].id = ReplicaId(65)), "replica id");
+        assert_eq!(refused(&|v| v.book = vec![v.book[0].clone(); 16]), "book");
+        assert_eq!(refused(&|v| v.book[0].address = "a".repeat(256)), "book address");
+        assert_eq!(refused(&|v| v.book[0].http = Some("a".repeat(256))), "book http");
+    }
+
+    #[test]
+    fn the_tag_names_cluster_epoch_and_ballot_and_nothing_else() {
+        let view = view_of(3, 3, Policy::Dynamic);
+        let tag_with = |change: &dyn Fn(&mut View)| {
+            let mut view = view.clone();
+            change(&mut view);
+            view.tag()
+        };
+        assert_ne!(view.tag(), ViewTag(0));
+        assert_eq!(tag_with(&|v| v.base = Slot(9)), view.tag());
+        assert_eq!(tag_with(&|v| v.members.truncate(1)), view.tag());
+        assert_ne!(tag_with(&|v| v.cluster.0 += 1), view.tag());
+        assert_ne!(tag_with(&|v| v.epoch.0 += 1), view.tag());
+        assert_ne!(tag_with(&|v| v.ballot.round += 1), view.tag());
+        assert_ne!(tag_with(&|v| v.ballot.id.0 += 1), view.tag());
+        assert_ne!(tag_with(&|v| v.ballot.birth.0 += 1), view.tag());
+        assert_ne!(tag_with(&|v| v.ballot.incarnation.0 += 1), view.tag());
+    }
+
+    #[test]
+    fn slots_go_round_and_ranks_follow_the_ids() {
+        let mut view = view_of(3, 3, Policy::Dynamic);
+        view.members.remove(1);
+        assert_eq!(view.rank_of(ReplicaId(3)), Some(Rank(1)));
+        assert_eq!(view.rank_of(ReplicaId(2)), None);
+        assert_eq!(view.member(Rank(1)), run_of(3));
+        assert_eq!((4..8).map(|k| view.sequencer(Slot(k)).0).collect::<Vec<_>>(), [0, 1, 0, 1]);
+        assert_eq!(view.members_text(), "{1,3}");
+    }
+
+    #[test]
+    fn ballots_compare_by_round_first_and_incarnation_last() {
+        let ballot = |round, id, birth, incarnation| Ballot {
+            round,
+            id: ReplicaId(id),
+            birth: Birth(birth),
+            incarnation: Incarnation(incarnation),
+        };
+        let rising =
+            [ballot(1, 1, 1, 1), ballot(1, 1, 1, 2), ballot(1, 1, 2, 0), ballot(1, 2, 0, 0), ballot(2, 0, 0, 0)];
+        assert!(rising.windows(2).all(|w| w[0] < w[1]));
+    }
+
+    #[test]
+    fn words_come_back() {
+        for policy in [Policy::Dynamic, Policy::Majority, Policy::Available] {
+            assert_eq!(Policy::from_name(policy.name()), Some(policy));
+        }
+        for durability in [Durability::Disk, Durability::Memory] {
+            assert_eq!(Durability::from_name(durability.name()), Some(durability));
+        }
+        assert_eq!((Policy::from_name("both"), Durability::from_name("tape")), (None, None));
+    }
+}
