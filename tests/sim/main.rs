@@ -28,7 +28,7 @@ mod world;
 fn main() {
     let options = options::read();
     let code = match options.mode {
-        options::Mode::Test => runner::test(),
+        options::Mode::Test => runner::test(&options),
         options::Mode::Seeds => runner::seeds(&options),
         options::Mode::Broken(ref name) => runner::broken(&options, name),
         options::Mode::Transcripts(ref directory) => transcript::run(directory.as_ref(), false),

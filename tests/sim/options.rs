@@ -16,6 +16,8 @@ pub struct Options {
     pub mode: Mode,
     pub from: u64,
     pub seeds: u64,
+    /// Somebody said how many.
+    pub seeds_given: bool,
     pub jobs: usize,
     pub trace: bool,
     /// Every listed mark must be reached.
@@ -30,7 +32,16 @@ const USAGE: &str =
 /// Whatever the test harness of cargo would be told besides is left aside.
 pub fn read() -> Options {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut options = Options { mode: Mode::Test, from: 0, seeds: 100, jobs, trace: false, marks: false, flip: false };
+    let mut options = Options {
+        mode: Mode::Test,
+        from: 0,
+        seeds: 100,
+        seeds_given: false,
+        jobs,
+        trace: false,
+        marks: false,
+        flip: false,
+    };
     let mut seeds = environment(&mut options);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -48,6 +59,7 @@ pub fn read() -> Options {
             _ => {}
         }
     }
+    options.seeds_given = seeds;
     if seeds && options.mode == Mode::Test {
         options.mode = Mode::Seeds;
     }

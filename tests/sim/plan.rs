@@ -180,7 +180,7 @@ impl Load {
         let requests = *rng.pick(&[20u64, 50, 100, 100, 200, 400]) * 3 / replicas as u64;
         let requests = requests.max(10);
         let gap_ns = until / requests;
-        if (2..=3).contains(&replicas) && rng.chance(15_000) {
+        if (2..=3).contains(&replicas) && rng.chance(30_000) {
             return Load::flood(until);
         }
         let large = rng.chance(100_000);

@@ -290,7 +290,7 @@ fn check(path: &Path, update: bool) -> Result<(), String> {
     let pairs = expected.lines().zip(found.lines()).enumerate();
     match pairs.into_iter().find(|(_, (expected, found))| expected != found) {
         Some((line, (expected, found))) => Err(format!(
-            "{} line {}:\n  expected {expected}\n  found    {found}\nUPDATE=1 cargo test --test transcripts writes it anew",
+            "{} line {}:\n  expected {expected}\n  found    {found}\n(UPDATE=1 cargo test --test transcripts)",
             path.display(),
             line + 1
         )),
