@@ -151,7 +151,7 @@ impl View {
     }
 
     pub fn decode(r: &mut Reader<'_>) -> Decoded<View> {
-        let (cluster, epoch, ballot) = (ClusterId(r.u64("cluster")?), Epoch(r.u64("epoch")?), ballot(r)?);
+        let (cluster, epoch, ballot) = (ClusterId(r.u64("cluster")?), Epoch(r.counter("epoch")?), ballot(r)?);
         let count = r.count(REPLICAS_MAX, "members")?;
         let members = (0..count).map(|_| run(r)).collect::<Decoded<Vec<Run>>>()?;
         if members.is_empty() || members.windows(2).any(|w| w[0].id >= w[1].id) {
@@ -162,9 +162,9 @@ impl View {
             epoch,
             ballot,
             members,
-            base: Slot(r.u64("base")?),
+            base: Slot(r.counter("base")?),
             base_digest: Digest(r.u64("base digest")?),
-            base_time: GroupTime(r.u64("base time")?),
+            base_time: GroupTime(r.counter("base time")?),
             policy: Policy::from_u8(r.u8("policy")?).ok_or(DecodeError { field: "policy" })?,
             min_members: r.u8("min members")?,
             durability: match r.u8("durability")? {
@@ -183,12 +183,16 @@ pub fn put_run(out: &mut Vec<u8>, run: Run) {
     out.put_u64(run.incarnation.0);
 }
 
-pub fn run(r: &mut Reader<'_>) -> Decoded<Run> {
-    let id = r.u8("replica id")?;
-    if id == 0 || id > REPLICA_ID_MAX {
-        return Err(DecodeError { field: "replica id" });
+fn replica_id(r: &mut Reader<'_>, field: &'static str) -> Decoded<ReplicaId> {
+    match r.u8(field)? {
+        id @ 1..=REPLICA_ID_MAX => Ok(ReplicaId(id)),
+        _ => Err(DecodeError { field }),
     }
-    Ok(Run { id: ReplicaId(id), birth: Birth(r.u64("birth")?), incarnation: Incarnation(r.u64("incarnation")?) })
+}
+
+pub fn run(r: &mut Reader<'_>) -> Decoded<Run> {
+    let id = replica_id(r, "replica id")?;
+    Ok(Run { id, birth: Birth(r.u64("birth")?), incarnation: Incarnation(r.counter("incarnation")?) })
 }
 
 pub fn put_ballot(out: &mut Vec<u8>, ballot: Ballot) {
@@ -200,10 +204,10 @@ pub fn put_ballot(out: &mut Vec<u8>, ballot: Ballot) {
 
 pub fn ballot(r: &mut Reader<'_>) -> Decoded<Ballot> {
     Ok(Ballot {
-        round: r.u64("round")?,
+        round: r.counter("round")?,
         id: ReplicaId(r.u8("ballot id")?),
         birth: Birth(r.u64("ballot birth")?),
-        incarnation: Incarnation(r.u64("ballot incarnation")?),
+        incarnation: Incarnation(r.counter("ballot incarnation")?),
     })
 }
 
@@ -220,7 +224,7 @@ pub fn book(r: &mut Reader<'_>) -> Decoded<Book> {
     let count = r.count(REPLICAS_MAX, "book")?;
     let mut entries = Vec::new();
     for _ in 0..count {
-        let id = ReplicaId(r.u8("book id")?);
+        let id = replica_id(r, "book id")?;
         let address = r.str(ADDRESS_BYTES_MAX, "book address")?.to_owned();
         let http = Some(r.str(ADDRESS_BYTES_MAX, "book http")?.to_owned()).filter(|h| !h.is_empty());
         entries.push(BookEntry { id, address, http });

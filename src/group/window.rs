@@ -428,6 +428,14 @@ impl Window {
         gaps
     }
 
+    /// Bytes of a message that are here from its beginning on, where it is not here in full.
+    pub fn prefix(&self, rank: Rank, mseq: Mseq) -> u32 {
+        match self.origins[usize::from(rank.0)].place(mseq) {
+            Some(Place::Part(pieces)) => pieces.prefix(),
+            _ => 0,
+        }
+    }
+
     /// Highest message of an origin that any held order covers or of which any byte has come.
     pub fn heard_of(&self, rank: Rank) -> Mseq {
         let origin = &self.origins[usize::from(rank.0)];

@@ -240,7 +240,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_largest_meta_fits_a_page() {
-        let view = view(u64::MAX / 10, REPLICAS_MAX, ADDRESS_BYTES_MAX);
+        let view = view(crate::limits::COUNTER_MAX / 10, REPLICAS_MAX, ADDRESS_BYTES_MAX);
         let meta = Meta {
             installed: Some(view.clone()),
             heard: Some(view.clone()),

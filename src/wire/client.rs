@@ -5,7 +5,7 @@
 //! one (USE), and from then on sends REQUESTs under rising numbers; answers come in any order and name the number.
 //! A request sent again under its number, here or at another replica, is executed once (I3).
 
-use crate::limits::{ANSWER_BYTES_MAX, CLIENT_FRAME_BYTES_MAX, OPERATION_BYTES_MAX};
+use crate::limits::{ANSWER_BYTES_MAX, CLIENT_FRAME_BYTES_MAX, OPERATION_BYTES_MAX, QUERY_BYTES_MAX};
 use crate::types::{ClusterId, ReplicaId, RequestNumber, SessionId, Slot};
 use crate::wire::answer::Code;
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
@@ -226,7 +226,7 @@ impl<'a> ToReplica<'a> {
             kind::QUERY => ToReplica::Query {
                 number: r.u64("number")?,
                 stale: r.bool("stale")?,
-                query: within(r.rest(), OPERATION_BYTES_MAX, "query")?,
+                query: within(r.rest(), QUERY_BYTES_MAX, "query")?,
             },
             kind::ADMIN => ToReplica::Admin {
                 number: r.u64("number")?,

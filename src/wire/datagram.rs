@@ -8,7 +8,7 @@
 //! ```
 
 use crate::group::view::{put_run, run, View};
-use crate::limits::{DATAGRAM_BYTES_MAX, REPLICAS_MAX, WINDOW_BYTES};
+use crate::limits::{DATAGRAM_BYTES_MAX, REPLICAS_MAX};
 use crate::types::{
     ClusterId, Digest, GroupTime, Incarnation, Mseq, PacketNumber, Rank, ReplicaId, Run, Slot, ViewTag,
 };
@@ -207,15 +207,15 @@ impl Header {
         }
         let cluster = ClusterId(r.u64("cluster")?);
         let run = run(&mut r)?;
-        let (packet, tag) = (PacketNumber(r.u64("packet")?), ViewTag(r.u64("tag")?));
+        let (packet, tag) = (PacketNumber(r.counter("packet")?), ViewTag(r.u64("tag")?));
         let flags = r.u8("flags")?;
         let mut status = Status {
             frozen: flags & FROZEN != 0,
             leaving: flags & LEAVING != 0,
-            sent: Mseq(r.u64("sent")?),
-            known: Slot(r.u64("known")?),
-            durable: Slot(r.u64("durable")?),
-            committed: Slot(r.u64("committed")?),
+            sent: Mseq(r.counter("sent")?),
+            known: Slot(r.counter("known")?),
+            durable: Slot(r.counter("durable")?),
+            committed: Slot(r.counter("committed")?),
             buffer_bytes: r.u32("buffer")?,
             heard: Heard::default(),
         };
@@ -224,7 +224,7 @@ impl Header {
             return Err(DecodeError { field: "heard" });
         }
         for _ in 0..count {
-            status.heard.push(ReplicaId(r.u8("heard id")?), Incarnation(r.u64("heard incarnation")?));
+            status.heard.push(ReplicaId(r.u8("heard id")?), Incarnation(r.counter("heard incarnation")?));
         }
         Ok((Header { cluster, run, packet, tag, status }, r.rest()))
     }
@@ -312,38 +312,38 @@ impl<'a> Frame<'a> {
     pub fn decode(r: &mut Reader<'a>) -> Decoded<Frame<'a>> {
         Ok(match r.u8("frame kind")? {
             kind::DATA => {
-                let (origin, mseq) = (Rank(r.u8("origin")?), Mseq(r.u64("mseq")?));
+                let (origin, mseq) = (Rank(r.u8("origin")?), Mseq(r.counter("mseq")?));
                 let continues = r.bool("continues")?;
                 let (total, offset) = (r.u32("total")?, r.u32("offset")?);
                 let length = r.u32("data length")?;
                 let bytes = r.take(length as usize, "data")?;
                 let inside = offset.checked_add(length).is_some_and(|end| end <= total);
-                if mseq.0 == 0 || length == 0 || !inside || total as usize > WINDOW_BYTES {
+                if mseq.0 == 0 || length == 0 || !inside || total as usize > DATAGRAM_BYTES_MAX {
                     return Err(DecodeError { field: "data range" });
                 }
                 Frame::Data { origin, mseq, continues, total, offset, bytes }
             }
             kind::ORDER => {
-                let (slot, time) = (Slot(r.u64("slot")?), GroupTime(r.u64("time")?));
+                let (slot, time) = (Slot(r.counter("slot")?), GroupTime(r.counter("time")?));
                 let count = usize::from(r.u8("cuts")?);
                 if count > REPLICAS_MAX || slot.0 == 0 {
                     return Err(DecodeError { field: "cuts" });
                 }
                 let mut cuts = Cuts::zero(count);
                 for rank in 0..count {
-                    cuts.set(Rank(rank as u8), Mseq(r.u64("cut")?));
+                    cuts.set(Rank(rank as u8), Mseq(r.counter("cut")?));
                 }
                 Frame::Order { slot, time, cuts }
             }
             kind::NACK_ORDERS => Frame::NackOrders {
-                first: Slot(r.u64("first")?),
-                last: Slot(r.u64("last")?),
+                first: Slot(r.counter("first")?),
+                last: Slot(r.counter("last")?),
                 attempt: r.u8("attempt")?,
             },
             kind::NACK_DATA => Frame::NackData {
                 origin: Rank(r.u8("origin")?),
-                first: Mseq(r.u64("first")?),
-                last: Mseq(r.u64("last")?),
+                first: Mseq(r.counter("first")?),
+                last: Mseq(r.counter("last")?),
                 offset: r.u32("offset")?,
                 attempt: r.u8("attempt")?,
             },
@@ -353,11 +353,13 @@ impl<'a> Frame<'a> {
                 let (size, length) = (r.u16("probe size")?, r.u16("padding length")?);
                 Frame::Probe { size, padding: r.take(usize::from(length), "padding")? }
             }
-            kind::PROBED => Frame::Probed { size: r.u16("probe size")?, packet: PacketNumber(r.u64("probe packet")?) },
+            kind::PROBED => {
+                Frame::Probed { size: r.u16("probe size")?, packet: PacketNumber(r.counter("probe packet")?) }
+            }
             kind::ASK => Frame::Ask { number: r.u64("question")? },
-            kind::TELL => Frame::Tell { number: r.u64("question")?, durable: Slot(r.u64("durable")?) },
+            kind::TELL => Frame::Tell { number: r.u64("question")?, durable: Slot(r.counter("durable")?) },
             kind::CHECK => Frame::Check {
-                slot: Slot(r.u64("slot")?),
+                slot: Slot(r.counter("slot")?),
                 operations: Digest(r.u64("digest")?),
                 answers: r.u64("answers digest")?,
             },
@@ -554,7 +556,7 @@ mod tests {
         let data = |mseq, total, offset, bytes: &'static [u8]| {
             encoded(&Frame::Data { origin: Rank(0), mseq: Mseq(mseq), continues: false, total, offset, bytes })
         };
-        let most = WINDOW_BYTES as u32;
+        let most = DATAGRAM_BYTES_MAX as u32;
         assert!(decoded(&data(1, most, most - 3, b"abc")).is_ok());
         for bad in [
             data(0, 3, 0, b"abc"),
