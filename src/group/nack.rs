@@ -7,7 +7,7 @@
 use crate::group::commit::Commit;
 use crate::group::view::View;
 use crate::group::window::Window;
-use crate::limits::{NACK_DELAY_MAX_NS, NACK_DELAY_NS, NACK_RANGES_MAX, NACK_SHRINK_ATTEMPT, NACK_SPAN_MAX};
+use crate::limits::{NACK_DELAY_MAX_NS, NACK_DELAY_NS, NACK_RANGES_MAX, NACK_SPAN_MAX, REPLICAS_MAX};
 use crate::rng::Rng;
 use crate::types::{Mseq, Rank, Slot, Time};
 use crate::wire::datagram::Frame;
@@ -38,8 +38,8 @@ impl Line {
     /// Counts an asking, and says which one it is.
     fn asked(&mut self, now: Time, rng: &mut Rng) -> u8 {
         let attempt = self.attempt;
-        // Never stuck at one number, which always asks the same member.
-        self.attempt = self.attempt.checked_add(1).unwrap_or(NACK_SHRINK_ATTEMPT);
+        // Never stuck at one number, which always asks the same member, and never back where waits are short.
+        self.attempt = self.attempt.checked_add(1).unwrap_or(u8::MAX - REPLICAS_MAX as u8);
         // Up to half of it is added as jitter.
         let delay = ((4 * NACK_DELAY_NS) << attempt.min(16)).min(NACK_DELAY_MAX_NS * 2 / 3);
         self.due = now.after_ns(rng.between(delay, delay + delay / 2));
@@ -235,7 +235,8 @@ mod tests {
         for attempt in 0..300u32 {
             let asked = bench.ask(now);
             let (first, last) = (Slot(1), Slot(1));
-            let attempt = if attempt < 256 { attempt as u8 } else { attempt as u8 + NACK_SHRINK_ATTEMPT };
+            // At the end of the byte the last few numbers go round, so that every holder is asked.
+            let attempt = if attempt < 256 { attempt as u8 } else { (240 + attempt % 16) as u8 };
             assert_eq!(asked[0].1, Frame::NackOrders { first, last, attempt });
             assert_eq!(bench.ask(now), [], "once a time");
             let wait = bench.look(now).expect("still missing").since_ns(now);
