@@ -339,7 +339,7 @@ impl Disk {
     /// Begins to prepare a segment if there is none.
     fn fill_spare(&mut self) -> Result<(), Exit> {
         if matches!(self.spare, Spare::Absent) {
-            let target = Rc::new(self.directory.create_spare()?);
+            let target = Rc::new(self.directory.create_spare(self.segment_bytes)?);
             self.spare = Spare::Filling(target, 0);
             self.write_zeros()?;
         }
