@@ -25,7 +25,8 @@ impl Replica {
                 Some(Waiting::ForTheView) | None => "blank; waiting for view 1".into(),
             }),
             State::Outside(view) => Some(format!(
-                "replica {} restarted and has no rank in view {}; the data is here, but any restart ends the group's service",
+                "replica {} restarted and has no rank in view {}; the data is here, \
+                 but any restart ends the group's service",
                 self.group().me().id,
                 view.members_text()
             )),
