@@ -71,6 +71,7 @@ install:            ## programs, man pages and unit file under DESTDIR and PREFI
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|^ExecStart=[^ ]*/ftqd|ExecStart=$(PREFIX)/sbin/ftqd|' systemd/ftqd@.service \
 	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/ftqd@.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/ftqd@.service
 
 tools:              # what tests and checks need besides Rust; only what is missing, and only as root
 	@missing=; for tool in nft:nftables ip:iproute2 mandoc:mandoc systemd-analyze:systemd; do \

@@ -84,6 +84,8 @@ pub const RESEND_BYTES_PER_SECOND: u64 = 64 << 20;
 pub const RESEND_BURST_BYTES: u64 = 1 << 20;
 /// What one member asks for is not sent to it again within this time, or a round trip where that is longer.
 pub const RESEND_HOLD_NS: u64 = 1_000_000;
+/// But not longer than this, however slow the last probe was.
+pub const RESEND_HOLD_MAX_NS: u64 = 20 * 1_000_000;
 /// A member with something unsettled that has been silent this long says how far it is; doubled each time.
 pub const SILENT_NS: u64 = 2 * 1_000_000;
 /// How long an answer to a probe is waited for.
@@ -99,7 +101,7 @@ pub const READ_AGAIN_NS: u64 = 5 * 1_000_000;
 /// And at most.
 pub const READ_AGAIN_MAX_NS: u64 = 100 * 1_000_000;
 /// Reads that wait for their answers at one replica.
-pub const READS_MAX: usize = 4096;
+pub const READS_MAX: usize = 32_768;
 /// Bytes of operations in one slot: a sequencer's cut goes no further than this, but covers one whole operation.
 pub const SLOT_BYTES_MAX: usize = 2 << 20;
 

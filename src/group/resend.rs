@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::limits::{NACK_SPAN_MAX, RESEND_BURST_BYTES, RESEND_BYTES_PER_SECOND, RESEND_HOLD_NS};
+use crate::limits::{NACK_SPAN_MAX, RESEND_BURST_BYTES, RESEND_BYTES_PER_SECOND, RESEND_HOLD_MAX_NS, RESEND_HOLD_NS};
 use crate::types::{Mseq, Rank, Slot, Time};
 
 /// Something a member may ask for.
@@ -40,7 +40,7 @@ impl Resend {
         bytes: impl Fn(Piece) -> Option<usize>,
     ) -> Vec<Piece> {
         self.fill(now);
-        let hold = RESEND_HOLD_NS.max(round_trip_ns);
+        let hold = round_trip_ns.clamp(RESEND_HOLD_NS, RESEND_HOLD_MAX_NS);
         let mut granted = Vec::new();
         for piece in wanted.take(NACK_SPAN_MAX as usize) {
             let Some(size) = bytes(piece) else { continue };

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::limits::CLIENT_UNSENT_BYTES_MAX;
 use crate::replica::machine::{Replies, Reply};
 use crate::types::{ClientId, ClusterId, ReplicaId, RequestNumber, SessionId};
 use crate::wire::answer::{split, Code};
@@ -21,6 +22,8 @@ struct Guest {
     /// The lowest request that was refused and has not come again.
     refused: Option<RequestNumber>,
     unsent: Vec<u8>,
+    /// Much waits to be written to it already.
+    stalled: bool,
 }
 
 /// Why a request is turned away: certainly not done.
@@ -160,6 +163,18 @@ impl Door {
             self.dirty.push(client);
         }
         frame.encode(&mut guest.unsent);
+    }
+
+    /// Whether much waits to be written to this client.
+    pub fn set_stalled(&mut self, client: ClientId, stalled: bool) {
+        if let Some(guest) = self.guests.get_mut(&client) {
+            guest.stalled = stalled;
+        }
+    }
+
+    /// Whether a read of this client may be answered now.
+    pub fn takes_answers(&self, client: ClientId) -> bool {
+        self.guests.get(&client).is_some_and(|g| !g.stalled && g.unsent.len() <= CLIENT_UNSENT_BYTES_MAX)
     }
 
     /// Hands the answers of applied slots to whoever waits for them here.

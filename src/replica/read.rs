@@ -5,6 +5,8 @@
 //! before the read was sent is durable at a commit quorum, which meets every read quorum (I4). A read rides only on a
 //! question sent after it arrived; those that arrive meanwhile share the next one.
 
+use std::collections::VecDeque;
+
 use crate::group::quorum::{is_quorum, Ranks};
 use crate::group::view::View;
 use crate::limits::{READS_MAX, READ_AGAIN_MAX_NS, READ_AGAIN_NS};
@@ -36,6 +38,8 @@ pub struct Reads {
     asked: Option<Question>,
     /// Reads that wait until this slot is applied.
     settled: Vec<(Slot, Vec<Read>)>,
+    /// Reads that may be answered from the state as it is.
+    ready: VecDeque<Read>,
     last_number: u64,
     pub marks: Vec<&'static str>,
 }
@@ -92,21 +96,40 @@ impl Reads {
         }
     }
 
-    /// The reads that may be answered from the state after `applied`.
-    pub fn ready(&mut self, applied: Slot) -> Vec<Read> {
-        let mut ready = Vec::new();
+    /// A read that needs no question.
+    pub fn push_settled(&mut self, read: Read) {
+        self.ready.push_back(read);
+    }
+
+    /// The state after `applied` is there: what waited for it may be answered.
+    pub fn settle(&mut self, applied: Slot) {
         let unapplied = crate::group::broken::is("read-unapplied");
+        let ready = &mut self.ready;
         self.settled.retain_mut(|(slot, reads)| {
             let wait = *slot > applied && !unapplied;
             if !wait {
-                ready.append(reads);
+                ready.extend(reads.drain(..));
             }
             wait
         });
         if !self.settled.is_empty() {
             self.marks.push(marks::READ_WAITED);
         }
-        ready
+    }
+
+    /// The next read that may be answered now.
+    pub fn next_ready(&mut self) -> Option<Read> {
+        self.ready.pop_front()
+    }
+
+    /// These may be answered, but not yet written.
+    pub fn put_back(&mut self, reads: VecDeque<Read>) {
+        self.ready = reads;
+    }
+
+    /// Whose reads may be answered now.
+    pub fn ready_clients(&self) -> impl Iterator<Item = ClientId> + '_ {
+        self.ready.iter().map(|read| read.client)
     }
 
     /// Forgets what a client waits for.
@@ -116,6 +139,7 @@ impl Reads {
         for reads in std::iter::once(&mut self.arrived).chain(asked).chain(settled) {
             reads.retain(|read| read.client != client);
         }
+        self.ready.retain(|read| read.client != client);
     }
 
     /// Whether a question is to be sent at once.
@@ -131,7 +155,7 @@ impl Reads {
     /// Reads that are not answered yet.
     pub fn waiting(&self) -> usize {
         let asked = self.asked.as_ref().map_or(0, |q| q.reads.len());
-        self.arrived.len() + asked + self.settled.iter().map(|s| s.1.len()).sum::<usize>()
+        self.arrived.len() + asked + self.ready.len() + self.settled.iter().map(|s| s.1.len()).sum::<usize>()
     }
 }
 

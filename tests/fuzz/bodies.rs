@@ -13,8 +13,11 @@ use ftq::wire::codec::{Put, Reader};
 use ftq::wire::datagram::{seal, Frame, Header};
 use std::net::{IpAddr, Ipv4Addr};
 
+/// What a target does with its bytes.
+pub type Body = fn(&[u8]);
+
 /// The targets and their names.
-pub const TARGETS: [(&str, fn(&[u8])); 4] =
+pub const TARGETS: [(&str, Body); 4] =
     [("datagram", datagram), ("client_frame", client_frame), ("log_replay", log_replay), ("apply", apply)];
 
 pub fn host(id: u8) -> IpAddr {
