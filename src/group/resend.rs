@@ -94,6 +94,9 @@ mod tests {
         let round_trip_ns = 10 * RESEND_HOLD_NS;
         assert_eq!(granted(RESEND_HOLD_NS + round_trip_ns - 1, ASKER, round_trip_ns), 0);
         assert_eq!(granted(RESEND_HOLD_NS + round_trip_ns, ASKER, round_trip_ns), 2);
+        let last = RESEND_HOLD_NS + round_trip_ns;
+        assert_eq!(granted(last + RESEND_HOLD_MAX_NS - 1, ASKER, u64::MAX), 0);
+        assert_eq!(granted(last + RESEND_HOLD_MAX_NS, ASKER, u64::MAX), 2, "however slow the last probe was");
     }
 
     #[test]

@@ -422,6 +422,21 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_read_gets_no_more_answers_for_now() {
+        let mut bench = Bench::default();
+        bench.opened(A);
+        assert!(bench.door.takes_answers(A) && !bench.door.takes_answers(B));
+        bench.door.set_stalled(A, true);
+        assert!(!bench.door.takes_answers(A));
+        bench.door.set_stalled(A, false);
+        let answer = vec![0; CLIENT_UNSENT_BYTES_MAX];
+        bench.door.say(A, &ToClient::Found { number: 1, slot: Slot(1), answer: &answer });
+        assert!(!bench.door.takes_answers(A));
+        bench.door.take_unsent(&mut Vec::new());
+        assert!(bench.door.takes_answers(A));
+    }
+
+    #[test]
     fn requests_are_packed_in_order_into_messages_that_fit() {
         let mut bench = Bench::default();
         let session = bench.opened(A);
