@@ -120,8 +120,12 @@ impl Regular {
         self.window.on_data(origin, mseq, continues, total as usize, offset as usize, bytes)
     }
 
-    /// An announced slot. The reason where it was of no use.
+    /// An announced slot; none covers what this member has not sent. The reason where it was of no use.
     pub fn on_order(&mut self, now: Time, slot: Slot, order: Order) -> Result<(), Useless> {
+        let invents = order.cuts.len() == self.n() && order.cuts.of(self.rank) > self.flow.sent();
+        if invents && slot > self.window.announced() {
+            return Err(Useless::Contradiction);
+        }
         self.window.on_order(slot, order)?;
         self.clock.on_order(order.time, now);
         Ok(())

@@ -217,6 +217,13 @@ impl Door {
         }
     }
 
+    /// Turns away the openings under way: one that is applied all the same only leaves an empty session behind.
+    pub fn refuse_openings(&mut self, refusal: &Refusal) {
+        for (token, client) in std::mem::take(&mut self.opening) {
+            self.refuse(client, kind::OPEN, token, refusal);
+        }
+    }
+
     /// The connection is gone. What it sent is executed all the same.
     pub fn gone(&mut self, client: ClientId) {
         let Some(guest) = self.guests.remove(&client) else { return };

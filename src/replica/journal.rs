@@ -10,7 +10,7 @@ use crate::types::{Digest, Epoch, GroupTime, ReplicaId, Slot, Time, WriteNumber}
 use crate::wire::digest::slot_digest;
 
 /// What a record tells beside its own slot.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Positions {
     pub epoch: Epoch,
     pub committed: Slot,
@@ -32,9 +32,7 @@ pub struct Journal {
     under_way: VecDeque<(WriteNumber, Slot)>,
     /// Highest slot on the disk.
     synced: Slot,
-    /// Highest `synced` that any record or mark names.
-    marked: Slot,
-    /// When a mark is due, if the last sync of a slot's record has none behind it.
+    /// When a mark is due, if nothing in the log tells how far it is synced now.
     mark_due: Option<Time>,
 }
 
@@ -51,8 +49,7 @@ impl Journal {
             time: last.map_or(GroupTime(0), |r| r.time),
             under_way: VecDeque::new(),
             synced: end,
-            marked: end,
-            mark_due: None,
+            mark_due: (found.synced < end).then_some(Time(0)),
         }
     }
 
@@ -96,7 +93,6 @@ impl Journal {
     }
 
     fn record(&mut self, positions: &Positions, mark: bool) -> Record {
-        self.marked = self.synced;
         self.mark_due = None;
         Record {
             epoch: positions.epoch,
@@ -126,6 +122,13 @@ impl Journal {
             let number = self.number();
             let record = self.record(positions, true);
             self.writer.append(number, &record, &[], out);
+        }
+    }
+
+    /// A mark is due at once, if anything is in the log: the replica is about to stop.
+    pub fn hasten_mark(&mut self) {
+        if self.logged > Slot(0) {
+            self.mark_due = Some(Time(0));
         }
     }
 
