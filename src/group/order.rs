@@ -655,4 +655,21 @@ mod tests {
         assert_eq!(bench.member(0).on_data(&data(3)), Err(Useless::NoSuchRank));
         assert_eq!(bench.member(0).on_data(&data(1)), Ok(()));
     }
+
+    #[test]
+    fn no_order_covers_what_this_member_has_not_sent() {
+        let mut bench = Bench::new(3, 0);
+        let mut cuts = crate::wire::datagram::Cuts::zero(3);
+        cuts.set(Rank(0), Mseq(1));
+        let order = Order { time: GroupTime(9), cuts };
+        let regular = bench.member(0);
+        assert_eq!(regular.on_order(Time(1), Slot(1), order), Err(Useless::Contradiction));
+        assert_eq!(regular.clock.at(Time(1)), GroupTime(0), "nor does its time count");
+        regular.send(b"x".to_vec());
+        assert_eq!(regular.on_order(Time(1), Slot(1), order), Err(Useless::Contradiction), "made is not sent");
+        regular.transmit();
+        assert_eq!(regular.on_order(Time(1), Slot(1), order), Ok(()));
+        assert_eq!(regular.clock.at(Time(1)), GroupTime(9));
+        assert_eq!(regular.on_order(Time(1), Slot(1), order), Err(Useless::Duplicate));
+    }
 }

@@ -376,6 +376,19 @@ mod tests {
     }
 
     #[test]
+    fn an_opening_that_was_turned_away_is_answered_once() {
+        let mut bench = Bench::default();
+        assert!(bench.door.hello(A, VERSION, ClusterId(1), ReplicaId(1)));
+        bench.door.open(A, 71, ROOM);
+        bench.heard();
+        bench.door.refuse_openings(&Refusal { code: Code::NotPrimary, message: "no".into() });
+        assert_eq!(bench.heard(), [said(A, "refused 2 71 not-primary")]);
+        bench.apply();
+        assert_eq!(bench.heard(), [], "the session is left behind, empty");
+        assert!(bench.door.session_of(A).is_err());
+    }
+
+    #[test]
     fn what_a_gone_client_sent_is_executed_and_answered_to_nobody() {
         let mut bench = Bench::default();
         let session = bench.opened(A);

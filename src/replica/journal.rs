@@ -215,7 +215,8 @@ mod tests {
         assert_eq!((&record.vector, record.mark), (&vec![(ReplicaId(7), Slot(2))], false));
 
         let mut second_life = Journal::new(&found, SEGMENT_BYTES);
-        assert_eq!((second_life.logged(), second_life.synced(), second_life.deadline()), (Slot(2), Slot(2), None));
+        assert_eq!((second_life.logged(), second_life.synced()), (Slot(2), Slot(2)));
+        assert_eq!(second_life.deadline(), Some(Time(0)), "no record says yet that the last one is on the disk");
         let number = second_life.number();
         append(&mut second_life, number, 3, &mut out);
         disk.write(&mut out);
@@ -247,6 +248,21 @@ mod tests {
         assert_eq!((journal.synced(), journal.deadline()), (Slot(2), None));
         journal.mark(Time(9000), &positions, &mut out);
         assert_eq!(out, []);
+        assert_eq!(Journal::new(&found, SEGMENT_BYTES).deadline(), None, "the next start finds the mark");
+    }
+
+    #[test]
+    fn who_is_about_to_stop_marks_at_once() {
+        let (mut journal, mut out) = (journal(), Vec::new());
+        journal.hasten_mark();
+        assert_eq!(journal.deadline(), None, "there is nothing to be marked");
+        let number = journal.number();
+        append(&mut journal, number, 1, &mut out);
+        journal.on_durable(Time(7), number, HEARTBEAT_NS);
+        out.clear();
+        journal.hasten_mark();
+        journal.mark(Time(7), &Positions::default(), &mut out);
+        assert_eq!((out.len(), journal.deadline()), (1, None));
     }
 
     #[test]
