@@ -100,11 +100,12 @@ impl Door {
         session.ok_or_else(|| Refusal { code: Code::BadRequest, message: "no session on this connection".into() })
     }
 
-    /// Whether an earlier request of this client was refused and has not come again.
-    pub fn must_wait(&mut self, client: ClientId, number: RequestNumber) -> Option<Refusal> {
+    /// Whether an earlier request of this client was refused and has not come again. One that the client has an answer
+    /// to (`seen`) never will: another copy of it was executed.
+    pub fn must_wait(&mut self, client: ClientId, number: RequestNumber, seen: RequestNumber) -> Option<Refusal> {
         let refused = &mut self.guests.get_mut(&client)?.refused;
         let first = (*refused)?;
-        if number <= first {
+        if number <= first || first <= seen {
             *refused = None;
             return None;
         }
