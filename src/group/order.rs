@@ -256,7 +256,7 @@ impl Regular {
         let last = *self.window.last_order();
         let mut time = last.time.max(self.clock.at(now));
         if crate::group::broken::is("time-runs-back") {
-            time = GroupTime(time.0 - time.0 % 7_000_000_000);
+            time = GroupTime(time.0 ^ 0xFF_FFFF);
         }
         let cuts = match self.window.next_cuts(self.rank, self.flow.sent()) {
             Some(cuts) => cuts,
@@ -298,8 +298,9 @@ impl Regular {
     /// This member's report.
     pub fn status(&self) -> Status {
         let report = self.commit.report(self.rank);
+        let hidden = crate::group::broken::is("silent-last-message");
         Status {
-            sent: self.flow.sent(),
+            sent: if hidden { self.window.last_order().cuts.of(self.rank) } else { self.flow.sent() },
             known: self.window.known(),
             durable: report.durable,
             committed: self.commit.committed().min(self.window.known()),
@@ -310,8 +311,7 @@ impl Regular {
     /// Whether another member may lack something only this member's silence hides.
     fn unsettled(&self) -> bool {
         let unordered = self.flow.sent() > self.window.last_order().cuts.of(self.rank);
-        let report = unordered && !crate::group::broken::is("silent-last-message");
-        report || self.commit.unsettled(self.window.known())
+        unordered || self.commit.unsettled(self.window.known())
     }
 
     /// Puts everything this turn has to say. With `news` every member gets at least a report.
@@ -329,7 +329,8 @@ impl Regular {
             match piece {
                 Piece::Order(slot) => {
                     let Some(order) = self.window.order(slot) else { continue };
-                    packets.put(dest, datagram, &Frame::Order { slot, time: order.time, cuts: order.cuts });
+                    let time = GroupTime(order.time.0 + u64::from(crate::group::broken::is("order-changed")));
+                    packets.put(dest, datagram, &Frame::Order { slot, time, cuts: order.cuts });
                 }
                 Piece::Data(origin, mseq) => self.put_data(dest, origin, mseq, offset, datagram, packets),
             }

@@ -100,13 +100,16 @@ impl Door {
         session.ok_or_else(|| Refusal { code: Code::BadRequest, message: "no session on this connection".into() })
     }
 
-    /// Whether an earlier request of this client was refused and has not come again.
-    pub fn must_wait(&mut self, client: ClientId, number: RequestNumber) -> Option<Refusal> {
+    /// Whether an earlier request of this client was refused and has not come again. One that the client has an answer
+    /// to (`seen`) never will: another copy of it was executed.
+    pub fn must_wait(&mut self, client: ClientId, number: RequestNumber, seen: RequestNumber) -> Option<Refusal> {
         let refused = &mut self.guests.get_mut(&client)?.refused;
         let first = (*refused)?;
-        if number <= first {
-            // A lower number is one sent before: only the refused one ends the wait.
-            *refused = Some(first).filter(|_| number < first);
+        if number == first || first <= seen {
+            *refused = None;
+        }
+        // A lower number is one sent before: it passes, and ends no wait.
+        if number <= first || first <= seen {
             return None;
         }
         let message = format!("request {} was refused and has not come again", first.0);
@@ -314,7 +317,7 @@ mod tests {
         }
 
         fn must_wait(&mut self, client: ClientId, number: u64) -> bool {
-            self.door.must_wait(client, RequestNumber(number)).is_some()
+            self.door.must_wait(client, RequestNumber(number), RequestNumber(0)).is_some()
         }
 
         fn refuse(&mut self, client: ClientId, number: u64) {
@@ -425,6 +428,12 @@ mod tests {
         assert!(!bench.must_wait(A, 5));
         assert!(!bench.must_wait(A, 6));
         assert!(!bench.must_wait(B, 9), "another client waits for nothing");
+        bench.refuse(A, 8);
+        assert!(bench.must_wait(A, 9));
+        let seen = |bench: &mut Bench, seen| bench.door.must_wait(A, RequestNumber(9), RequestNumber(seen)).is_some();
+        assert!(seen(&mut bench, 7));
+        assert!(!seen(&mut bench, 8), "another copy of it was executed");
+        assert!(!bench.must_wait(A, 9));
         assert_eq!(bench.heard()[..2], [said(A, "refused 4 5 full"), said(A, "refused 4 6 full")]);
     }
 

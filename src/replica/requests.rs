@@ -55,7 +55,7 @@ impl Replica {
         } else {
             self.refusal()
         };
-        let admitted = match refusal.or_else(|| self.door.must_wait(client, number)) {
+        let admitted = match refusal.or_else(|| self.door.must_wait(client, number, seen)) {
             Some(refusal) => Err(refusal),
             None => self.door.session_of(client),
         };

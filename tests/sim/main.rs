@@ -2,7 +2,7 @@
 //!
 //! As a test it runs a fixed set of seeds. By hand:
 //! `cargo test --profile sim --test sim -- --seeds 1000 --from 0 --jobs 2 [--trace] [--marks]`, and with the feature
-//! `broken`: `-- --broken all --seeds 500`.
+//! `broken`: `-- --broken all --seeds 500`; `-- --transcripts DIRECTORY` replays transcripts from elsewhere.
 
 mod client;
 mod clock;
@@ -19,7 +19,9 @@ mod plan;
 mod runner;
 mod tally;
 mod trace;
+pub mod transcript;
 mod wiretap;
+mod words;
 mod workload;
 mod world;
 
@@ -29,6 +31,7 @@ fn main() {
         options::Mode::Test => runner::test(),
         options::Mode::Seeds => runner::seeds(&options),
         options::Mode::Broken(ref name) => runner::broken(&options, name),
+        options::Mode::Transcripts(ref directory) => transcript::run(directory.as_ref(), false),
     };
     std::process::exit(code);
 }

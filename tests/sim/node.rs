@@ -6,13 +6,13 @@ use ftq::group::view::{BookEntry, Peer};
 use ftq::limits::SEGMENT_BYTES;
 use ftq::replica::{Config, Outbox, Replica};
 use ftq::rng::Rng;
-use ftq::types::ReplicaId;
+use ftq::types::{ClientId, ReplicaId};
 
-use crate::clock::{Clock, Nanos, MS, US};
-use crate::disk::Disk;
-use crate::net;
-use crate::plan::Plan;
-use crate::world::Event;
+use super::clock::{Clock, Nanos, MS, US};
+use super::disk::Disk;
+use super::net;
+use super::plan::Plan;
+use super::world::Event;
 
 pub struct Node {
     pub config: Config,
@@ -29,6 +29,10 @@ pub struct Node {
     pub paused_until: Nanos,
     pub waiting: VecDeque<Event>,
     pub waiting_bytes: usize,
+    /// One entry for each frame of a client that waits to be handed over: whose.
+    pub frames_of: VecDeque<ClientId>,
+    /// Where it stood when that was last traced.
+    pub positions: String,
     /// Turns in a row that left the deadline where it was.
     pub spins: u32,
     pub rng: Rng,
@@ -70,6 +74,8 @@ impl Node {
             paused_until: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            frames_of: VecDeque::new(),
+            positions: String::new(),
             spins: 0,
             rng: rng.fork(),
             exact,
@@ -107,6 +113,7 @@ impl Node {
         self.wake_at = None;
         self.waiting.clear();
         self.waiting_bytes = 0;
+        self.frames_of.clear();
         self.paused_until = 0;
     }
 

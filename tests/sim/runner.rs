@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use ftq::group::broken;
 
-use crate::marks;
-use crate::options::Options;
-use crate::tally::Tally;
-use crate::trace::Trace;
-use crate::world::World;
+use super::marks;
+use super::options::Options;
+use super::tally::Tally;
+use super::trace::Trace;
+use super::world::World;
 
 /// Seeds of an ordinary `cargo test`, and how many of them are run twice.
 const TEST_SEEDS: u64 = 60;
@@ -116,7 +116,7 @@ fn report(tally: &Tally, ran: u64, elapsed: f64, jobs: usize) {
 pub fn test() -> i32 {
     keep_panics();
     let options = Options {
-        mode: crate::options::Mode::Test,
+        mode: super::options::Mode::Test,
         from: 0,
         seeds: TEST_SEEDS,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
