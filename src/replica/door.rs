@@ -105,11 +105,9 @@ impl Door {
     pub fn must_wait(&mut self, client: ClientId, number: RequestNumber, seen: RequestNumber) -> Option<Refusal> {
         let refused = &mut self.guests.get_mut(&client)?.refused;
         let first = (*refused)?;
-        if number == first || first <= seen {
-            *refused = None;
-        }
-        // A lower number is one sent before: it passes, and ends no wait.
         if number <= first || first <= seen {
+            // A lower number is one sent before: only the refused one ends the wait.
+            *refused = Some(first).filter(|_| number < first && first > seen);
             return None;
         }
         let message = format!("request {} was refused and has not come again", first.0);

@@ -216,7 +216,7 @@ mod tests {
 
         let mut second_life = Journal::new(&found, SEGMENT_BYTES);
         assert_eq!((second_life.logged(), second_life.synced()), (Slot(2), Slot(2)));
-        assert_eq!(second_life.deadline(), Some(Time(0)), "no record says yet that the last one is on the disk");
+        assert_eq!(second_life.deadline(), Some(Time(0)), "nothing in the log tells yet that it is synced");
         let number = second_life.number();
         append(&mut second_life, number, 3, &mut out);
         disk.write(&mut out);
