@@ -96,6 +96,8 @@ pub const PROBE_TRIES: u32 = 3;
 pub const PROBE_AGAIN_NS: u64 = 2_000 * 1_000_000;
 /// And at most.
 pub const PROBE_AGAIN_MAX_NS: u64 = 120_000 * 1_000_000;
+/// How long a replica that was asked to stop waits for what it has taken in to be answered.
+pub const LEAVE_WAIT_NS: u64 = 1_000 * 1_000_000;
 /// A question of a reader is asked again after this time, doubled each time.
 pub const READ_AGAIN_NS: u64 = 5 * 1_000_000;
 /// And at most.

@@ -33,7 +33,7 @@ use crate::limits::DATAGRAM_SIZES;
 use crate::marks;
 use crate::replica::Dest;
 use crate::rng::Rng;
-use crate::types::{ClusterId, Digest, PacketNumber, Rank, ReplicaId, Run, Slot, Time};
+use crate::types::{ClusterId, Digest, Epoch, PacketNumber, Rank, ReplicaId, Run, Slot, Time};
 use crate::wire::codec::Reader;
 use crate::wire::datagram::{Frame, Header, Heard, Status};
 
@@ -350,6 +350,9 @@ impl Group {
         }
         if header.tag != view.tag() || !view.members.contains(&header.run) || !view.members.contains(&self.me) {
             return Err(Ignore::NotAMember);
+        }
+        if view.epoch != Epoch(1) || view.base != Slot(0) {
+            return Err(Ignore::Contradiction);
         }
         events.push(Event::Install(view));
         Ok(())

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use crate::group::view::{Book, Durability, Peer, Policy, View};
 use crate::group::{Event, Group};
-use crate::limits::PENDING_BYTES_MAX;
+use crate::limits::{LEAVE_WAIT_NS, PENDING_BYTES_MAX};
 use crate::log::{LogWrite, Meta, MetaWrite, Replay};
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
@@ -170,7 +170,10 @@ pub struct Replica {
     replies: Replies,
     scratch: Vec<u8>,
     cluster_if_founding: ClusterId,
-    leaving: bool,
+    /// What the log told at start-up of positions.
+    found: Positions,
+    /// Since when the replica is asked to leave.
+    leaving: Option<Time>,
     now: Time,
     marks: Vec<&'static str>,
     /// Why requests are refused, as of the last turn.
@@ -206,7 +209,7 @@ impl Replica {
             Input::Durable(number) => self.on_durable(number, out),
             Input::Unreachable(_) => {}
             Input::Turn => self.turn(out),
-            Input::Leave => self.leaving = true,
+            Input::Leave => self.leaving = self.leaving.or(Some(now)),
         }
     }
 
@@ -289,15 +292,29 @@ impl Replica {
         self.log_known(out);
         self.apply_committed();
         self.ask_and_answer_reads();
+        self.leave_when_settled(out);
         self.journal_mark(out);
         let check = self.compared.check();
         self.group.speak(now, check, &mut out.net);
-        self.door.take_unsent(&mut out.clients);
         self.look_around(out);
+        self.door.take_unsent(&mut out.clients);
         out.marks.append(&mut self.marks);
         out.marks.append(&mut self.reads.marks);
         out.marks.append(&mut self.group.take_marks());
-        if self.leaving {
+    }
+
+    /// Whoever leaves first answers what it has taken in, or gives up after a while; its last word in the log is how
+    /// far it is.
+    fn leave_when_settled(&mut self, out: &mut Outbox) {
+        let Some(since) = self.leaving else { return };
+        let applied = self.machine.applied();
+        let settled = self.group.regular().is_none_or(|regular| {
+            let own = regular.window.held(regular.rank);
+            let ordered = regular.window.last_order().cuts.of(regular.rank) == own;
+            ordered && regular.window.announced() == applied && self.door.pending_bytes() == 0
+        });
+        if settled || self.now.since_ns(since) >= LEAVE_WAIT_NS {
+            self.journal.hasten_mark();
             out.stop.get_or_insert(("asked to stop".into(), 0));
         }
     }
@@ -319,7 +336,9 @@ impl Replica {
     }
 
     fn positions(&self) -> Positions {
-        let Some(regular) = self.group.regular() else { return Positions::default() };
+        let Some(regular) = self.group.regular() else {
+            return Positions { committed: self.machine.applied(), ..self.found.clone() };
+        };
         let (view, commit) = (&regular.view, &regular.commit);
         Positions {
             epoch: view.epoch,
@@ -330,7 +349,7 @@ impl Replica {
     }
 
     fn journal_mark(&mut self, out: &mut Outbox) {
-        if self.journal.deadline().is_some_and(|due| due <= self.now) && self.group.regular().is_some() {
+        if self.journal.deadline().is_some_and(|due| due <= self.now) {
             let positions = self.positions();
             self.journal.mark(self.now, &positions, &mut out.log);
         }
@@ -370,8 +389,11 @@ impl Replica {
         }
         let code = if self.compared.diverged() { Code::Internal } else { Code::NotPrimary };
         self.refusing = reason.map(|reason| Refusal { code, message: format!("not primary: {reason}") });
-        if self.leaving {
+        if self.leaving.is_some() {
             self.refusing = Some(Refusal { code: Code::Stopping, message: "this replica is stopping".into() });
+        }
+        if let Some(refusal) = &self.refusing {
+            self.door.refuse_openings(refusal);
         }
     }
 
@@ -382,9 +404,10 @@ impl Replica {
             return Some(self.now);
         }
         let regular = self.group.regular().is_some();
-        let mark = self.journal.deadline().filter(|_| regular);
+        let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
-        [self.group.deadline(self.machine.due()), mark, reads].into_iter().flatten().min()
+        let leave = self.leaving.map(|since| since.after_ns(LEAVE_WAIT_NS));
+        [self.group.deadline(self.machine.due()), mark, reads, leave].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from

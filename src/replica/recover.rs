@@ -6,12 +6,12 @@ use crate::log::{Meta, Replay};
 use crate::marks;
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
-use crate::replica::journal::Journal;
+use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
 use crate::replica::{Config, Level, Outbox, Pending, Replica, Stored};
 use crate::rng::Rng;
-use crate::types::{Birth, ClusterId, Incarnation, Run, Time};
+use crate::types::{Birth, ClusterId, Epoch, Incarnation, Run, Time};
 use crate::wire::answer::Code;
 
 impl Replica {
@@ -55,7 +55,13 @@ impl Replica {
             compared: Compared::default(),
             replies: Replies::default(),
             scratch: Vec::new(),
-            leaving: false,
+            found: Positions {
+                epoch: stored.log.records.last().map_or(Epoch(0), |found| found.record.epoch),
+                committed: stored.log.committed,
+                durable_known: stored.log.durable_known,
+                vector: stored.log.vector.clone(),
+            },
+            leaving: None,
             now,
             marks: Vec::new(),
             refusing: None,

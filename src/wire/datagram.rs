@@ -373,6 +373,7 @@ mod tests {
     use super::*;
     use crate::group::view::tests::view_of;
     use crate::group::view::Policy;
+    use crate::limits::COUNTER_MAX;
     use crate::types::{Birth, Incarnation};
     use quickcheck::quickcheck;
 
@@ -572,6 +573,10 @@ mod tests {
         order[17] += 1;
         order.extend_from_slice(&[0; 8]);
         assert_eq!(decoded(&order), Err(DecodeError { field: "cuts" }));
+        let far = |slot, cut| encoded(&Frame::Order { slot: Slot(slot), time: GroupTime(0), cuts: cuts(&[cut]) });
+        assert!(decoded(&far(COUNTER_MAX, COUNTER_MAX)).is_ok());
+        assert_eq!(decoded(&far(COUNTER_MAX + 1, 0)), Err(DecodeError { field: "slot" }));
+        assert_eq!(decoded(&far(1, COUNTER_MAX + 1)), Err(DecodeError { field: "cut" }));
         let order = encoded(&Frame::Order { slot: Slot(0), time: GroupTime(0), cuts: cuts(&[]) });
         assert_eq!(decoded(&order), Err(DecodeError { field: "cuts" }));
 
