@@ -36,7 +36,9 @@ pub struct Refusal {
 #[derive(Debug, Default)]
 pub struct Door {
     guests: BTreeMap<ClientId, Guest>,
-    by_session: BTreeMap<SessionId, ClientId>,
+    /// The connections that speak for a session: more than one while a client moves, and then each is answered, for
+    /// nobody can tell which of them is the old one.
+    by_session: BTreeMap<SessionId, Vec<ClientId>>,
     /// Openings under way, by token.
     opening: BTreeMap<u64, ClientId>,
     bundler: Bundler,
@@ -84,13 +86,22 @@ impl Door {
 
     /// What follows on this connection belongs to this session.
     pub fn use_session(&mut self, client: ClientId, session: SessionId) {
+        self.leave_session(client);
         if let Some(guest) = self.guests.get_mut(&client) {
-            // Another client may have taken the old one over.
-            if let Some(old) = guest.session.replace(session).filter(|s| self.by_session.get(s) == Some(&client)) {
-                self.by_session.remove(&old);
-            }
+            guest.session = Some(session);
             guest.refused = None;
-            self.by_session.insert(session, client);
+            self.by_session.entry(session).or_default().push(client);
+        }
+    }
+
+    /// This connection speaks for its session no longer.
+    fn leave_session(&mut self, client: ClientId) {
+        let Some(session) = self.guests.get_mut(&client).and_then(|guest| guest.session.take()) else { return };
+        if let Some(speakers) = self.by_session.get_mut(&session) {
+            speakers.retain(|speaker| *speaker != client);
+            if speakers.is_empty() {
+                self.by_session.remove(&session);
+            }
         }
     }
 
@@ -180,19 +191,17 @@ impl Door {
 
     /// Hands the answers of applied slots to whoever waits for them here.
     pub fn answer(&mut self, replies: &Replies) {
-        let mut last: Option<(SessionId, Option<ClientId>)> = None;
+        let mut last = (SessionId::NONE, Vec::new());
         for reply in replies.iter() {
             if reply.session.is_none() {
                 self.opened(&reply);
                 continue;
             }
-            let client = match last {
-                Some((session, client)) if session == reply.session => client,
-                _ => self.by_session.get(&reply.session).copied(),
-            };
-            last = Some((reply.session, client));
-            if let Some(client) = client {
-                let Reply { number, slot, answer, .. } = reply;
+            if reply.session != last.0 {
+                last = (reply.session, self.by_session.get(&reply.session).cloned().unwrap_or_default());
+            }
+            let Reply { number, slot, answer, .. } = reply;
+            for &client in &last.1 {
                 self.say(client, &ToClient::Reply { number, slot, answer });
             }
         }
@@ -227,10 +236,8 @@ impl Door {
 
     /// The connection is gone. What it sent is executed all the same.
     pub fn gone(&mut self, client: ClientId) {
-        let Some(guest) = self.guests.remove(&client) else { return };
-        if let Some(session) = guest.session.filter(|s| self.by_session.get(s) == Some(&client)) {
-            self.by_session.remove(&session);
-        }
+        self.leave_session(client);
+        self.guests.remove(&client);
         self.opening.retain(|_, opener| *opener != client);
     }
 
@@ -342,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_go_to_whoever_speaks_for_the_session_now() {
+    fn answers_go_to_all_who_speak_for_the_session() {
         let mut bench = Bench::default();
         let (session, other) = (bench.opened(A), bench.opened(B));
         bench.request(session, 1);
@@ -353,8 +360,8 @@ mod tests {
         bench.request(session, 3);
         bench.door.use_session(B, session);
         bench.apply();
-        assert_eq!(bench.heard(), [said(B, "reply 3 0")]);
-        // The first is gone, and later takes another: the session stays with the second.
+        assert_eq!(bench.heard(), [said(A, "reply 3 0"), said(B, "reply 3 0")], "nobody can tell which is the old one");
+        // The first takes another and is gone: the session stays with the second.
         bench.door.use_session(A, other);
         bench.door.gone(A);
         bench.request(session, 4);
