@@ -108,6 +108,7 @@ fn report(tally: &Tally, ran: u64, elapsed: f64, jobs: usize) {
         "{} events, {} datagrams, {} slots, {} answers, {} reads",
         tally.steps, tally.datagrams, tally.slots, tally.answers, tally.reads
     );
+    println!("at the latest {:.2} s after the last fault all was answered", tally.settled_ns_max as f64 / 1e9);
     let list = |counts: &std::collections::BTreeMap<&str, u64>| {
         counts.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
     };

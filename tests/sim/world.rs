@@ -187,8 +187,8 @@ impl World {
     pub fn run(&mut self) -> Result<(), String> {
         while !self.over {
             let Some(Reverse(next)) = self.queue.pop() else { break };
-            self.now = next.at;
-            if self.now >= self.end_at {
+            self.now = next.at.min(self.end_at);
+            if self.now == self.end_at {
                 break;
             }
             self.tally.steps += 1;
@@ -276,6 +276,7 @@ impl World {
     /// Whether all is done and all agree: then the run is over.
     fn look(&mut self) -> Result<(), String> {
         self.over = self.unfinished().is_none();
+        self.tally.settled_ns_max = self.now - (self.end_at - SETTLE_NS);
         self.schedule(self.now + LOOK_NS, Event::Look);
         Ok(())
     }
