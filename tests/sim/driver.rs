@@ -130,9 +130,9 @@ impl World {
         let node = &mut self.nodes[index];
         let Some(deadline) = node.replica.as_ref().and_then(Replica::deadline) else { return };
         let due = node.clock.when(deadline).max(self.now);
-        if node.wake_at.is_none_or(|at| due < at) {
+        if node.wake_at.is_none() || due < node.wake_due {
             let at = due + node.lateness();
-            node.wake_at = Some(at);
+            (node.wake_at, node.wake_due) = (Some(at), due);
             let life = node.life;
             self.schedule(at, Event::Wake { node: index, life });
         }

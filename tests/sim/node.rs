@@ -25,6 +25,8 @@ pub struct Node {
     pub turn_at: Option<Nanos>,
     /// When the loop will look at the replica's deadline.
     pub wake_at: Option<Nanos>,
+    /// The deadline that this is for.
+    pub wake_due: Nanos,
     /// The loop does not run before. What arrives meanwhile waits.
     pub paused_until: Nanos,
     pub waiting: VecDeque<Event>,
@@ -71,6 +73,7 @@ impl Node {
             life: 0,
             turn_at: None,
             wake_at: None,
+            wake_due: 0,
             paused_until: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,

@@ -136,7 +136,7 @@ impl Plan {
         let replicas = *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
         let faultless = rng.chance(50_000);
         let faults = if faultless { Faults::none() } else { Faults::draw(rng) };
-        let faults_until = rng.between(500 * MS, 8 * SECOND);
+        let faults_until = rng.between(500 * MS, 14 * SECOND);
         let stall = *rng.pick(&[0, 10_000, 100_000]);
         let slow = *rng.pick(&[MS, 5 * MS, 5 * MS, 50 * MS]);
         Plan {

@@ -84,8 +84,9 @@ pub fn seeds(options: &Options) -> i32 {
     failures.sort_by_key(|&(seed, _)| seed);
     for (seed, failure) in &failures {
         println!("seed {seed} FAILED: {failure}");
+        let flip = if options.flip { " --flip" } else { "" };
         println!("    make sim SEEDS=1 FROM={seed} TRACE=1");
-        println!("    cargo test --profile sim --test sim -- --seeds 1 --from {seed} --trace");
+        println!("    cargo test --profile sim --test sim -- --seeds 1 --from {seed} --trace{flip}");
     }
     report(&tally, ran, begun.elapsed().as_secs_f64(), options.jobs);
     let missing: Vec<_> = marks::required().filter(|mark| !tally.marks.contains_key(mark)).collect();
