@@ -6,9 +6,9 @@
 mod bodies;
 
 use bodies::{config, host, put_entry, Driven, TARGETS};
-use ftq::replica::{Dest, Input};
+use ftq::replica::Input;
 use ftq::rng::Rng;
-use ftq::types::{ClientId, ReplicaId, RequestNumber, SessionId, Slot};
+use ftq::types::{ClientId, Dest, ReplicaId, RequestNumber, SessionId, Slot};
 use ftq::wire::client::{Admin, ToReplica, VERSION};
 use ftq::wire::operation::{Items, QueueOperation, QueueQuery, SessionOperation, Target};
 use std::collections::VecDeque;

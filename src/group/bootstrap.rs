@@ -5,9 +5,9 @@
 //! from one that installed it, and only if it records this very run.
 
 use crate::group::detect::Detect;
-use crate::group::view::{Ballot, Book, Durability, Policy, View};
 use crate::types::{ClusterId, Digest, Epoch, GroupTime, ReplicaId, Run, Slot, Time};
 use crate::wire::codec::Put;
+use crate::wire::view::{Ballot, Book, Durability, Policy, View};
 use twox_hash::XxHash3_64;
 
 /// What every replica of a group must be started with alike.
@@ -36,7 +36,7 @@ impl Founding {
     /// Equal on all replicas that were started alike.
     pub fn hash(&self) -> u64 {
         let mut bytes = Vec::new();
-        crate::group::view::put_book(&mut bytes, &self.book);
+        crate::wire::view::put_book(&mut bytes, &self.book);
         bytes.put_u8(self.policy as u8);
         bytes.put_u8(self.min_members);
         bytes.put_u8(self.durability as u8);
@@ -113,9 +113,9 @@ impl Founding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::view::tests::{run_of, view_of};
     use crate::types::{PacketNumber, ViewTag};
     use crate::wire::datagram::{Header, Status};
+    use crate::wire::view::tests::{run_of, view_of};
 
     const NOW: Time = Time(1);
 

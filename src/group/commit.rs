@@ -4,9 +4,9 @@
 //! fall within the view, so a late or repeated report changes nothing.
 
 use crate::group::quorum;
-use crate::group::view::View;
 use crate::types::{Mseq, Rank, Slot};
 use crate::wire::datagram::Status;
+use crate::wire::view::View;
 
 /// A member's positions as last reported.
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +94,8 @@ impl Commit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::view::tests::view_of;
-    use crate::group::view::Policy;
+    use crate::wire::view::tests::view_of;
+    use crate::wire::view::Policy;
     use quickcheck::quickcheck;
 
     fn of(members: u8) -> Commit {

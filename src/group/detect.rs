@@ -103,9 +103,9 @@ impl Detect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::view::tests::run_of;
     use crate::types::{Birth, ClusterId, Incarnation, PacketNumber};
     use crate::wire::datagram::Status;
+    use crate::wire::view::tests::run_of;
 
     const SUSPECT_NS: u64 = 500;
 

@@ -5,12 +5,12 @@
 //! until the first gap moves. A timer is only a hint: what is asked for is what is missing when it fires.
 
 use crate::group::commit::Commit;
-use crate::group::view::View;
 use crate::group::window::Window;
 use crate::limits::{NACK_DELAY_MAX_NS, NACK_DELAY_NS, NACK_RANGES_MAX, NACK_SPAN_MAX, REPLICAS_MAX};
 use crate::rng::Rng;
 use crate::types::{Mseq, Rank, Slot, Time};
 use crate::wire::datagram::Frame;
+use crate::wire::view::View;
 
 /// One line of asking.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,11 +161,11 @@ fn heard_message(window: &Window, commit: &Commit, rank: Rank) -> Mseq {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::view::tests::view_of;
-    use crate::group::view::Policy;
     use crate::group::window::Order;
     use crate::types::GroupTime;
     use crate::wire::datagram::{Cuts, Status};
+    use crate::wire::view::tests::view_of;
+    use crate::wire::view::Policy;
 
     /// Rank 0 of a view of five, in which slot k is announced by rank k mod 5.
     struct Bench {

@@ -11,14 +11,14 @@ use crate::group::nack::Nacks;
 use crate::group::packets::Packets;
 use crate::group::path::Path;
 use crate::group::resend::{Piece, Resend};
-use crate::group::view::View;
 use crate::group::window::{Message, Order, Useless, Window};
 use crate::limits::{HEADER_ROOM_BYTES, NACK_SPAN_MAX, SILENT_NS, SLOTS_MAX};
 use crate::marks;
-use crate::replica::Dest;
 use crate::rng::Rng;
+use crate::types::Dest;
 use crate::types::{GroupTime, Mseq, Rank, Run, Slot, Time, ViewTag};
 use crate::wire::datagram::{Frame, Status};
+use crate::wire::view::View;
 
 /// One regular view at one member with rank.
 #[derive(Debug)]
@@ -277,9 +277,9 @@ impl Regular {
     /// Counts what is durable and committed; `logged` is what this member may count for itself.
     pub fn count(&mut self) -> Slot {
         let own = match self.view.durability {
-            crate::group::view::Durability::Memory => self.window.known(),
-            crate::group::view::Durability::Disk if crate::group::broken::is("ack-before-sync") => self.window.known(),
-            crate::group::view::Durability::Disk => self.durable,
+            crate::wire::view::Durability::Memory => self.window.known(),
+            crate::wire::view::Durability::Disk if crate::group::broken::is("ack-before-sync") => self.window.known(),
+            crate::wire::view::Durability::Disk => self.durable,
         };
         self.commit.advance(self.rank, self.flow.sent(), self.window.known(), own);
         self.commit.committed().min(self.window.known())
@@ -394,12 +394,12 @@ impl Regular {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::view::tests::{run_of, view_of};
-    use crate::group::view::Policy;
     use crate::limits::{DATAGRAM_FIRST, WINDOW_BYTES};
     use crate::types::{ClusterId, PacketNumber};
     use crate::wire::codec::Reader;
     use crate::wire::datagram::Header;
+    use crate::wire::view::tests::{run_of, view_of};
+    use crate::wire::view::Policy;
 
     const STEP_NS: u64 = Time::MS / 4;
     /// Turns between two heartbeats, which this bench sends as the group does.

@@ -1,7 +1,7 @@
 //! Datagrams under construction: frames of one turn share a datagram where they can.
 
 use crate::limits::{DATAGRAM_SIZES, HEADER_ROOM_BYTES};
-use crate::replica::Dest;
+use crate::types::Dest;
 use crate::types::PacketNumber;
 use crate::wire::datagram::{seal, Frame, Header, DATA_HEADER_BYTES};
 

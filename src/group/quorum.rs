@@ -1,7 +1,7 @@
 //! The policies of DESIGN 5.4 as four questions. Nothing else knows which policy is in force.
 
-use crate::group::view::{Policy, View};
 use crate::types::Rank;
+use crate::wire::view::{Policy, View};
 
 /// A set of a view's members, by rank.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -74,7 +74,7 @@ pub fn may_exist(view: &View) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::view::tests::view_of;
+    use crate::wire::view::tests::view_of;
 
     /// Every set of members of a view of `members`.
     fn subsets(members: u8) -> impl Iterator<Item = Ranks> {

@@ -17,7 +17,6 @@ pub mod status;
 
 use std::net::IpAddr;
 
-use crate::group::view::{Book, Durability, Peer, Policy, View};
 use crate::group::{Event, Group};
 use crate::limits::{LEAVE_WAIT_NS, PENDING_BYTES_MAX};
 use crate::log::{LogWrite, Meta, MetaWrite, Replay};
@@ -26,9 +25,10 @@ use crate::replica::door::{Door, Refusal};
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
-use crate::types::{ClientId, ClusterId, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
+use crate::types::{ClientId, ClusterId, Dest, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
+use crate::wire::view::{Book, Durability, Peer, Policy, View};
 
 /// What a replica is told at start. Everything a run depends on besides its disk and its events.
 #[derive(Clone, Debug)]
@@ -95,28 +95,6 @@ pub enum Input<'a> {
     Turn,
     /// The operator wants this replica to leave (SIGTERM).
     Leave,
-}
-
-/// A set of replicas, by id.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Dest(pub u64);
-
-impl Dest {
-    pub fn one(id: ReplicaId) -> Dest {
-        Dest(1 << (id.0 - 1))
-    }
-
-    pub fn with(self, id: ReplicaId) -> Dest {
-        Dest(self.0 | 1 << (id.0 - 1))
-    }
-
-    pub fn contains(self, id: ReplicaId) -> bool {
-        self.0 >> (id.0 - 1) & 1 == 1
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
 }
 
 /// How much a note matters.

@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 
 use crate::group::quorum::{is_quorum, Ranks};
-use crate::group::view::View;
 use crate::limits::{READS_MAX, READ_AGAIN_MAX_NS, READ_AGAIN_NS};
 use crate::marks;
 use crate::types::{ClientId, Rank, Slot, Time};
+use crate::wire::view::View;
 
 /// A query and who waits for its answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -162,8 +162,8 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::view::tests::view_of;
-    use crate::group::view::Policy;
+    use crate::wire::view::tests::view_of;
+    use crate::wire::view::Policy;
 
     const ME: Rank = Rank(0);
 

@@ -3,10 +3,10 @@
 use serde_json::{json, Value};
 
 use crate::group::bootstrap::Waiting;
-use crate::group::view::View;
 use crate::group::State;
 use crate::replica::Replica;
 use crate::types::ReplicaId;
+use crate::wire::view::View;
 
 impl Replica {
     /// Why this replica is not in a primary view that serves, and what would end that; `None` if it is.
@@ -153,11 +153,11 @@ fn replicas(ids: &[ReplicaId]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::view::tests::view_of;
-    use crate::group::view::{Peer, Policy};
     use crate::log::Meta;
     use crate::replica::{Config, Input, Outbox, Stored};
     use crate::types::Time;
+    use crate::wire::view::tests::view_of;
+    use crate::wire::view::{Peer, Policy};
     use std::net::IpAddr;
 
     /// Replica 1 of a group of this size, before anything is on its disk.

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::group::view::BookEntry;
 use crate::rng::Rng;
 use crate::types::{RequestNumber, SessionId};
 use crate::wire::client::{first_frame, ToClient, ToReplica};
 use crate::wire::operation::{QueueOperation, QueueQuery, Target};
+use crate::wire::view::BookEntry;
 
 /// Replicas on a network that loses every packet the generator says, with disks that are done at once.
 struct Bench {

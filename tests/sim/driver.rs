@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use ftq::limits::{ORIGIN_BYTES_MAX, WINDOW_BYTES};
 use ftq::log::{replay, LogWrite, Meta, MetaWrite};
-use ftq::replica::{Dest, Input, Level, Outbox, Replica, Stored};
-use ftq::types::{ClientId, ReplicaId, SessionId, WriteNumber};
+use ftq::replica::{Input, Level, Outbox, Replica, Stored};
+use ftq::types::{ClientId, Dest, ReplicaId, SessionId, WriteNumber};
 use ftq::wire::bundle::BUNDLE_BYTES_MAX;
 use ftq::wire::client::{first_frame, kind, ToClient, ToReplica};
 

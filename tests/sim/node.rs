@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use ftq::group::view::{BookEntry, Peer};
 use ftq::limits::SEGMENT_BYTES;
 use ftq::replica::{Config, Outbox, Replica};
 use ftq::rng::Rng;
 use ftq::types::{ClientId, ReplicaId};
+use ftq::wire::view::{BookEntry, Peer};
 
 use super::clock::{Clock, Nanos, MS, US};
 use super::disk::Disk;

@@ -1,8 +1,8 @@
 //! What a seed draws before a run begins: its shape, and which faults it may meet. Few faults at a time find more
 //! than all of them always.
 
-use ftq::group::view::{Durability, Policy};
 use ftq::rng::Rng;
+use ftq::wire::view::{Durability, Policy};
 
 use super::clock::{Nanos, MS, SECOND};
 use super::disk::{Pace, Tear};

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use ftq::group::view::View;
 use ftq::limits::{DATAGRAM_BYTES_MAX, RESEND_BURST_BYTES, RESEND_BYTES_PER_SECOND};
-use ftq::replica::Dest;
+use ftq::types::Dest;
 use ftq::types::{GroupTime, Rank, ReplicaId, Slot, ViewTag};
 use ftq::wire::codec::Reader;
 use ftq::wire::datagram::{Cuts, Frame, Header};
+use ftq::wire::view::View;
 
 use super::clock::{Nanos, SECOND};
 

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use ftq::group::view::Durability;
 use ftq::log::replay;
 use ftq::replica::Outbox;
 use ftq::rng::Rng;
 use ftq::types::{ClientId, Digest, Slot, WriteNumber};
+use ftq::wire::view::Durability;
 
 use super::client::Client;
 use super::clock::{Nanos, MS, SECOND};
