@@ -6,7 +6,9 @@
 
 use crate::group::commit::Commit;
 use crate::group::window::Window;
-use crate::limits::{NACK_DELAY_MAX_NS, NACK_DELAY_NS, NACK_RANGES_MAX, NACK_SPAN_MAX, REPLICAS_MAX};
+use crate::limits::{
+    NACK_DELAY_MAX_NS, NACK_DELAY_NS, NACK_RANGES_MAX, NACK_SPAN_MAX, REPLICAS_MAX, RESEND_HOLD_MAX_NS,
+};
 use crate::rng::Rng;
 use crate::types::{Mseq, Rank, Slot, Time};
 use crate::wire::datagram::Frame;
@@ -36,12 +38,14 @@ impl Line {
     }
 
     /// Counts an asking, and says which one it is.
-    fn asked(&mut self, now: Time, rng: &mut Rng) -> u8 {
+    fn asked(&mut self, now: Time, round_trip_ns: u64, rng: &mut Rng) -> u8 {
         let attempt = self.attempt;
         // Never stuck at one number, which always asks the same member, and never back where waits are short.
         self.attempt = self.attempt.checked_add(1).unwrap_or(u8::MAX - REPLICAS_MAX as u8);
         // Up to half of it is added as jitter.
         let delay = ((4 * NACK_DELAY_NS) << attempt.min(16)).min(NACK_DELAY_MAX_NS * 2 / 3);
+        // An answer that is still on its way is not asked for again.
+        let delay = delay.max(round_trip_ns.min(RESEND_HOLD_MAX_NS) * 5 / 4);
         self.due = now.after_ns(rng.between(delay, delay + delay / 2));
         attempt
     }
@@ -52,12 +56,19 @@ pub struct Nacks {
     me: Rank,
     orders: Line,
     data: Vec<Line>,
+    /// The longest recent round trip; 0 while none was measured.
+    round_trip_ns: u64,
     rng: Rng,
 }
 
 impl Nacks {
     pub fn new(me: Rank, members: usize, rng: Rng) -> Nacks {
-        Nacks { me, orders: Line::default(), data: vec![Line::default(); members], rng }
+        Nacks { me, orders: Line::default(), data: vec![Line::default(); members], round_trip_ns: 0, rng }
+    }
+
+    /// No gap is asked for again within this time.
+    pub fn set_round_trip(&mut self, round_trip_ns: u64) {
+        self.round_trip_ns = round_trip_ns;
     }
 
     /// Arms and disarms the lines by what is missing now.
@@ -88,7 +99,7 @@ impl Nacks {
             return asked;
         }
         if self.orders.is_due(now) {
-            let attempt = self.orders.asked(now, &mut self.rng);
+            let attempt = self.orders.asked(now, self.round_trip_ns, &mut self.rng);
             let gaps = window.missing_orders(heard_slot(window, commit), NACK_RANGES_MAX);
             for (first, last) in gaps {
                 let last = last.min(Slot(first.0 + NACK_SPAN_MAX - 1));
@@ -101,7 +112,7 @@ impl Nacks {
             if !self.data[k].is_due(now) {
                 continue;
             }
-            let attempt = self.data[k].asked(now, &mut self.rng);
+            let attempt = self.data[k].asked(now, self.round_trip_ns, &mut self.rng);
             let gaps = window.missing_data(origin, heard_message(window, commit, origin), NACK_RANGES_MAX);
             let whom = self.whom_for_data(origin, gaps.first().map(|g| g.first), attempt, view, window, commit);
             for gap in gaps {
@@ -211,6 +222,17 @@ mod tests {
             };
             (0..count).map(|_| next(self)).collect()
         }
+    }
+
+    #[test]
+    fn an_answer_under_way_is_not_asked_for_again() {
+        let mut bench = Bench::new();
+        bench.nacks.set_round_trip(10 * Time::MS);
+        bench.order(2, 0);
+        let first = bench.look(Time(0)).expect("slot 1 is missing");
+        assert!(!bench.ask(first).is_empty());
+        let again = bench.nacks.deadline().expect("something is missing still");
+        assert!(again.since_ns(first) >= 12 * Time::MS, "{again} after {first}");
     }
 
     #[test]

@@ -360,6 +360,7 @@ impl Regular {
 
     fn ask(&mut self, now: Time, size: usize, packets: &mut Packets) {
         self.nacks.look(now, &self.window, &self.commit);
+        self.nacks.set_round_trip(self.path.round_trip_ns());
         for (rank, frame) in self.nacks.ask(now, &self.view, &self.window, &self.commit) {
             self.marks.push(match frame {
                 Frame::NackOrders { .. } => marks::NACK_ORDER,
