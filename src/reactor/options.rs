@@ -95,7 +95,8 @@ fn table() -> getopts::Options {
 fn usage() -> String {
     let brief = "Usage: ftqd --id N [--cluster FILE | --n COUNT [--port P]] [options]";
     let hidden = ["--http", "--key", "--merge", "--lab", "--join"];
-    let whole = table().usage(brief);
+    // The library shows a name of one letter as -n only.
+    let whole = table().usage(brief).replace("    -n COUNT     ", "        --n COUNT");
     let lines = whole.lines().filter(|l| !hidden.iter().any(|h| l.trim_start().starts_with(h)) && !l.trim().is_empty());
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
@@ -310,6 +311,7 @@ mod tests {
     fn help_and_version_need_nothing_else() {
         let Ok(Command::Say(help)) = parse_with("--help", &[], true) else { panic!("help") };
         assert!(help.contains("--suspect-after MS") && !help.contains("--lab"), "{help}");
+        assert!(help.contains("\n        --n COUNT       instead"), "{help}");
         let Ok(Command::Say(version)) = parse_with("--version", &[], true) else { panic!("version") };
         assert!(version.starts_with("ftqd "));
         assert!(matches!(parse_with("--id 1 --check", &[], true), Ok(Command::Check(_))));

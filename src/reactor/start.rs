@@ -104,6 +104,12 @@ fn check(options: &Options) -> Result<String, Exit> {
         let found = Directory::open_to_look(path)?.read(options.id)?;
         text += &format!("data directory {}: {}\n", path.display(), describe(&found));
     } else {
+        let here = Path::new(".");
+        let above = path.ancestors().skip(1).find(|p| p.exists()).unwrap_or(here);
+        if !above.is_dir() || !disk::is_writable(above) {
+            let message = format!("data directory {}: cannot be made in {}", path.display(), above.display());
+            return Err(Exit::configuration(message));
+        }
         text += &format!("data directory {}: is not there, will be made\n", path.display());
     }
     Ok(text)

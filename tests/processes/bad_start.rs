@@ -128,6 +128,16 @@ fn a_check_says_nothing_of_what_is_right() {
     assert_eq!(run(check, Vec::new()).status, 0);
 }
 
+#[test]
+fn a_check_finds_that_a_directory_cannot_be_made() {
+    let group = Group::prepare(Net::any("a_check_finds_that_a_directory_cannot_be_made"), 1, &[]);
+    let book = group.path().join("cluster");
+    fs::write(&book, "1 127.0.0.1:7400\n").expect("the place is ours");
+    let mut check = Command::new(group.ftqd(1).get_program());
+    check.args(["--id", "1", "--check", "--cluster"]).arg(&book).arg("--data").arg(book.join("1"));
+    refused(check, CONFIGURATION, "cannot be made in");
+}
+
 /// Replicas that were told different things never found a group, and say whose fault that may be.
 #[test]
 fn options_that_differ_between_replicas() {
