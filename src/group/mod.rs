@@ -7,6 +7,7 @@
 
 pub mod bootstrap;
 pub mod broken;
+pub mod change;
 pub mod clock;
 pub mod commit;
 pub mod detect;

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use twox_hash::XxHash3_64;
 
-use crate::limits::{ADDRESS_BYTES_MAX, REPLICAS_MAX, REPLICA_ID_MAX};
+use crate::limits::{ADDRESS_BYTES_MAX, CHAIN_MAX, REPLICAS_MAX, REPLICA_ID_MAX};
 use crate::types::{Birth, ClusterId, Digest, Epoch, GroupTime, Incarnation, Rank, ReplicaId, Run, Slot, ViewTag};
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
 
@@ -21,7 +21,7 @@ pub struct Ballot {
 }
 
 /// One line of the address book.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BookEntry {
     pub id: ReplicaId,
     /// `HOST:PORT`, UDP for replicas and TCP for clients.
@@ -34,7 +34,7 @@ pub struct BookEntry {
 pub type Book = Vec<BookEntry>;
 
 /// Which side goes on (DESIGN 5.4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(u8)]
 pub enum Policy {
     #[default]
@@ -62,7 +62,7 @@ impl Policy {
 }
 
 /// What `durable` means for a commit (DESIGN 6.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(u8)]
 pub enum Durability {
     #[default]
@@ -83,8 +83,15 @@ impl Durability {
     }
 }
 
+/// Where the slots of one epoch begin: its first is the one after `base`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Link {
+    pub epoch: Epoch,
+    pub base: Slot,
+}
+
 /// An agreed membership.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct View {
     pub cluster: ClusterId,
     pub epoch: Epoch,
@@ -94,6 +101,8 @@ pub struct View {
     pub members: Vec<Run>,
     /// The view's first slot is the one after this.
     pub base: Slot,
+    /// The bases of the views before this one, oldest first, as far back as [`CHAIN_MAX`] allows.
+    pub chain: Vec<Link>,
     /// The running digest at `base`.
     pub base_digest: Digest,
     /// The group time at `base`.
@@ -129,6 +138,27 @@ impl View {
         Rank((slot.0 % self.members.len() as u64) as u8)
     }
 
+    /// The chain of the view that follows this one.
+    pub fn next_chain(&self) -> Vec<Link> {
+        let mut chain = self.chain.clone();
+        chain.push(Link { epoch: self.epoch, base: self.base });
+        if chain.len() > CHAIN_MAX {
+            chain.remove(0);
+        }
+        chain
+    }
+
+    /// Whether a record belongs to the history that leads to this view: it is not beyond the base of the view that
+    /// followed its epoch. Where the chain does not reach back that far nobody can tell, and the answer is no.
+    pub fn keeps(&self, epoch: Epoch, slot: Slot) -> bool {
+        if epoch >= self.epoch {
+            return true;
+        }
+        let next = self.chain.iter().copied().find(|link| link.epoch > epoch);
+        let next = next.unwrap_or(Link { epoch: self.epoch, base: self.base });
+        next.epoch == epoch.next() && slot <= next.base
+    }
+
     /// `{1,2,3}`.
     pub fn members_text(&self) -> String {
         let ids: Vec<String> = self.members.iter().map(|m| m.id.to_string()).collect();
@@ -142,6 +172,11 @@ impl View {
         out.put_varint(self.members.len() as u64);
         self.members.iter().for_each(|&m| put_run(out, m));
         out.put_u64(self.base.0);
+        out.put_varint(self.chain.len() as u64);
+        for link in &self.chain {
+            out.put_varint(link.epoch.0);
+            out.put_varint(link.base.0);
+        }
         out.put_u64(self.base_digest.0);
         out.put_u64(self.base_time.0);
         out.put_u8(self.policy as u8);
@@ -157,12 +192,18 @@ impl View {
         if members.is_empty() || members.windows(2).any(|w| w[0].id >= w[1].id) {
             return Err(DecodeError { field: "members" });
         }
+        let base = Slot(r.u64("base")?);
+        let links = r.count(CHAIN_MAX, "chain")?;
+        let link = |r: &mut Reader<'_>| {
+            Ok(Link { epoch: Epoch(r.varint("chain epoch")?), base: Slot(r.varint("chain base")?) })
+        };
         Ok(View {
             cluster,
             epoch,
             ballot,
             members,
-            base: Slot(r.u64("base")?),
+            base,
+            chain: (0..links).map(|_| link(r)).collect::<Decoded<Vec<Link>>>()?,
             base_digest: Digest(r.u64("base digest")?),
             base_time: GroupTime(r.u64("base time")?),
             policy: Policy::from_u8(r.u8("policy")?).ok_or(DecodeError { field: "policy" })?,
