@@ -1,1 +1,7 @@
-fn main() {}
+//! The client's program; see ftqc(1).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(ftq::cli::run(std::env::args_os().skip(1)))
+}

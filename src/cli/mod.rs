@@ -1,1 +1,211 @@
-//! cli
+//! `ftqc`: options, and the three ways to give it commands. INTERFACE is its contract, letter by letter.
+//!
+//! A command is an entry of [`table`]; it is read from the command line here or from a line of stdin in [`pipe`], and
+//! comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
+
+pub mod bench;
+pub mod group;
+pub mod input;
+pub mod line;
+pub mod options;
+pub mod output;
+pub mod pipe;
+pub mod queue;
+pub mod table;
+pub mod transfer;
+
+use crate::cli::options::{scan, Given};
+use crate::cli::output::{complain, Output, Style};
+use crate::cli::table::{look_up, overview, Call, Found, Plan, Refusal, GLOBAL};
+use crate::client::{Server, Session};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+/// Exit statuses that are no answer's.
+const USAGE: u8 = 64;
+const CONFIGURATION: u8 = 78;
+/// A timeout beyond any patience: about thirty years.
+const TIMEOUT_SECS_MAX: f64 = 1e9;
+
+/// What the options in front of and among a command's own come to.
+#[derive(Clone, PartialEq, Debug)]
+struct Settings {
+    servers: Option<Vec<Server>>,
+    timeout: Duration,
+    key: Option<Vec<u8>>,
+    stale: bool,
+    style: Style,
+    help: bool,
+    version: bool,
+}
+
+impl Settings {
+    fn new() -> Settings {
+        Settings {
+            servers: None,
+            timeout: Duration::from_secs(10),
+            key: std::env::var_os("FTQ_KEY").filter(|key| !key.is_empty()).map(OsString::into_vec),
+            stale: false,
+            style: Style::default(),
+            help: false,
+            version: false,
+        }
+    }
+
+    /// Takes over what was given; a command's own options are passed over. Errors say what makes no sense.
+    fn take(&mut self, options: &[Given<'_>]) -> Result<(), String> {
+        for (known, value) in options.iter().filter(|(known, _)| GLOBAL.contains(known)) {
+            match known.name {
+                "servers" => self.servers = Some(Server::parse_list(&String::from_utf8_lossy(value))?),
+                "timeout" => self.timeout = seconds(value).ok_or("the timeout is a number of seconds")?,
+                "key" => self.key = Some(value.to_vec()),
+                "stale" => self.stale = true,
+                "json" => self.style.json = true,
+                "null" => self.style.null = true,
+                "escape" => self.style.escape = true,
+                "help" => self.help = true,
+                _ => self.version = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// A session with the group. Errors: the exit status, after a word on stderr.
+    fn session(&self) -> Result<Session, u8> {
+        if let Some(key) = &self.key {
+            complain(&format!("configuration: no encryption in this version; key {}", String::from_utf8_lossy(key)));
+            return Err(CONFIGURATION);
+        }
+        let servers = match &self.servers {
+            Some(servers) => servers.clone(),
+            None => Server::defaults().map_err(|why| {
+                complain(&format!("configuration: {why}"));
+                CONFIGURATION
+            })?,
+        };
+        Ok(Session::new(servers, self.timeout))
+    }
+}
+
+fn seconds(text: &[u8]) -> Option<Duration> {
+    let seconds: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (0.0..=TIMEOUT_SECS_MAX).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// Runs `ftqc` with the arguments that follow its name; returns its exit status.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let words: Vec<Vec<u8>> = arguments.map(OsString::into_vec).collect();
+    let mut settings = Settings::new();
+    let scanned = scan(&words, GLOBAL).and_then(|(given, taken)| settings.take(&given).map(|()| taken));
+    let taken = match scanned {
+        Ok(taken) => taken,
+        Err(why) => return misused(&why),
+    };
+    if settings.help && taken == words.len() {
+        return say(&overview());
+    }
+    if settings.version {
+        return say(&format!("ftqc {}", env!("CARGO_PKG_VERSION")));
+    }
+    match &words[taken..] {
+        [] => lines(settings),
+        words => one(words, settings),
+    }
+}
+
+fn misused(why: &str) -> u8 {
+    complain(&format!("usage: {}", line::one_line(why)));
+    USAGE
+}
+
+fn say(text: &str) -> u8 {
+    match stdout() {
+        Ok(stdout) => {
+            let mut out = Output::new(Style::default(), Some(stdout));
+            out.line(text);
+            out.flush();
+            0
+        }
+        Err(e) => no_stdout(&e),
+    }
+}
+
+fn stdout() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
+fn no_stdout(e: &io::Error) -> u8 {
+    complain(&format!("stdout: {e}"));
+    74
+}
+
+/// Commands from stdin.
+fn lines(mut settings: Settings) -> u8 {
+    let prompts = io::stdin().is_terminal();
+    settings.style.lines = true;
+    settings.style.escape = true;
+    settings.style.terminal = io::stdout().is_terminal();
+    let session = settings.session();
+    let (mut session, stdout) = match (session, stdout()) {
+        (Ok(session), Ok(stdout)) => (session, stdout),
+        (Err(status), _) => return status,
+        (_, Err(e)) => return no_stdout(&e),
+    };
+    let mut out = Output::new(settings.style, Some(stdout));
+    pipe::run(&mut session, &mut out, settings.stale, prompts);
+    session.end();
+    out.status()
+}
+
+/// One command.
+fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
+    let Found { command, options, operands } = match look_up(words) {
+        Ok(found) => found,
+        Err(Refusal::Usage(why)) => return misused(&why),
+        Err(Refusal::Error(_)) => unreachable!("only a plan says what is wrong with operands"),
+    };
+    if let Err(why) = settings.take(&options) {
+        return misused(&why);
+    }
+    if settings.help {
+        return say(&command.help());
+    }
+    settings.style.terminal = io::stdout().is_terminal();
+    let stdout = match stdout() {
+        Ok(stdout) => stdout,
+        Err(e) => return no_stdout(&e),
+    };
+    let mut out = Output::new(settings.style, Some(stdout));
+    let call = Call { command, options, operands, style: settings.style, stale: settings.stale, alone: true };
+    let planned = (command.plan)(&call);
+    match planned {
+        Err(Refusal::Usage(why)) => {
+            return misused(&format!("{why}; usage: {} {}", command.name, command.synopsis));
+        }
+        Err(Refusal::Error(e)) => out.error(&e),
+        Ok(Plan::Print(text)) => out.line(&text),
+        Ok(plan) => {
+            let mut session = match settings.session() {
+                Ok(session) => session,
+                Err(status) => return status,
+            };
+            match plan {
+                Plan::Ask { ask, bytes, print } => {
+                    session.submit_bytes(ask, bytes);
+                    let answer = session.wait();
+                    print(&mut out, answer);
+                }
+                Plan::Run(run) => run(&mut session, &mut out),
+                Plan::Print(text) => out.line(&text),
+            }
+            out.flush();
+            session.end();
+        }
+    }
+    out.flush();
+    out.status()
+}

@@ -1,2 +1,289 @@
-//! client
-pub struct Client;
+//! The library: a blocking client of a group of replicas.
+//!
+//! ```no_run
+//! use ftq::client::{Client, Server};
+//! use std::time::Duration;
+//!
+//! let servers = Server::parse_list("127.0.0.1:7400,127.0.0.1:7401")?;
+//! let mut client = Client::new(servers, Duration::from_secs(10));
+//! client.push("jobs", b"first")?;
+//! client.push_int("jobs", 42)?;
+//! assert_eq!(client.pop("jobs")?, b"first");
+//! assert_eq!(client.pop_int("jobs")?, 42);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Client`] does one thing at a time. [`Session`] is the layer below: it takes many submissions ahead and gives
+//! their answers in order. Either goes on with the next server when one fails, and each operation is executed once.
+
+pub mod connection;
+pub mod error;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod servers;
+pub mod session;
+
+pub use error::{Done, Error};
+pub use servers::Server;
+pub use session::{Answer, Ask, Session};
+
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, ITEM_BYTES_MAX};
+pub use crate::wire::answer::Code;
+use crate::wire::client::Admin;
+use crate::wire::codec::{DecodeError, Reader};
+use crate::wire::operation::{is_label, Items, QueueOperation, QueueQuery, QueueRow, Target};
+use std::time::Duration;
+
+/// A blocking client. Its session ends when it is dropped.
+///
+/// Every operation fails with [`Error`], whose [`Error::done`] says whether it may have been done all the same.
+#[derive(Debug)]
+pub struct Client {
+    session: Session,
+}
+
+/// One queue as [`Client::queues`] lists it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Queue {
+    pub label: String,
+    pub id: u64,
+    /// Items ready to be popped.
+    pub size: u64,
+    pub leased: u64,
+    pub delayed: u64,
+    pub waiters: u64,
+    /// Bytes of the items.
+    pub bytes: u64,
+    /// Milliseconds since the oldest item was pushed; 0 for an empty queue.
+    pub oldest_ms: u64,
+}
+
+impl From<QueueRow<'_>> for Queue {
+    fn from(row: QueueRow<'_>) -> Queue {
+        let QueueRow { label, id, size, leased, delayed, waiters, bytes, oldest_ms } = row;
+        Queue { label: label.to_string(), id, size, leased, delayed, waiters, bytes, oldest_ms }
+    }
+}
+
+impl Client {
+    /// A client of the group behind these servers; it connects when it is first asked for something. It keeps trying
+    /// for `timeout`; with 0 each server is tried once. Panics if `servers` is empty.
+    pub fn new(servers: Vec<Server>, timeout: Duration) -> Client {
+        Client { session: Session::new(servers, timeout) }
+    }
+
+    /// A client of the servers where `ftqc` looks, see [`Server::defaults`].
+    pub fn with_defaults(timeout: Duration) -> Result<Client, String> {
+        Ok(Client::new(Server::defaults()?, timeout))
+    }
+
+    fn operation(&mut self, operation: QueueOperation<'_>) -> Result<Answer, Error> {
+        self.session.call(Ask::Request, |out| operation.encode(out))
+    }
+
+    fn query(&mut self, query: QueueQuery<'_>) -> Result<Answer, Error> {
+        self.session.call(Ask::Query, |out| query.encode(out))
+    }
+
+    /// The id of the label's queue, made if it is not there.
+    pub fn q_create(&mut self, label: &str) -> Result<u64, Error> {
+        let answer = self.operation(QueueOperation::Create { label: checked_label(label)? })?;
+        number(&answer)
+    }
+
+    pub fn q_destroy(&mut self, id: u64) -> Result<(), Error> {
+        self.operation(QueueOperation::Destroy { target: Target::Id(id) }).map(drop)
+    }
+
+    /// The id of the label's queue, if there is one.
+    pub fn q_id(&mut self, label: &str) -> Result<Option<u64>, Error> {
+        match self.query(QueueQuery::Id { label: checked_label(label)? }) {
+            Ok(answer) => number(&answer).map(Some),
+            Err(e) if e.is(Code::NoQueue) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub fn q_push(&mut self, id: u64, item: &[u8]) -> Result<(), Error> {
+        self.push_to(Target::Id(id), item)
+    }
+
+    /// Removes and returns the first item; `Empty` if there is none.
+    pub fn q_pop(&mut self, id: u64) -> Result<Vec<u8>, Error> {
+        self.pop_from(Target::Id(id), 1).and_then(only)
+    }
+
+    /// The first item, left where it is; `Empty` if there is none.
+    pub fn q_top(&mut self, id: u64) -> Result<Vec<u8>, Error> {
+        self.query(QueueQuery::Peek { target: Target::Id(id), count: 1 }).and_then(|a| items(&a)).and_then(only)
+    }
+
+    pub fn q_size(&mut self, id: u64) -> Result<u64, Error> {
+        self.query(QueueQuery::Size { target: Target::Id(id) }).and_then(|a| number(&a))
+    }
+
+    /// Appends an item of at most 1 MiB; makes the queue if needed.
+    pub fn push(&mut self, label: &str, item: &[u8]) -> Result<(), Error> {
+        self.push_to(Target::Label(checked_label(label)?), item)
+    }
+
+    /// Appends several items with nothing between them: all or none. At most 4096 of them and 256 KiB together, or
+    /// one item.
+    pub fn push_all(&mut self, label: &str, items: &[&[u8]]) -> Result<(), Error> {
+        let target = Target::Label(checked_label(label)?);
+        let bytes: usize = items.iter().map(|item| item.len()).sum();
+        if items.len() > BATCH_ITEMS_MAX || items.len() > 1 && bytes > BATCH_BYTES_MAX {
+            let message = format!("one push takes {BATCH_ITEMS_MAX} items of {BATCH_BYTES_MAX} bytes together");
+            return Err(Error::refused(Code::TooLarge, message));
+        }
+        items.iter().try_for_each(|item| check_item(item))?;
+        let write = |out: &mut Vec<u8>| QueueOperation::encode_push(out, target, items.iter().copied());
+        self.session.call(Ask::Request, write).map(drop)
+    }
+
+    /// Removes and returns the first item; `Empty` if there is none.
+    pub fn pop(&mut self, label: &str) -> Result<Vec<u8>, Error> {
+        self.pop_from(Target::Label(checked_label(label)?), 1).and_then(only)
+    }
+
+    /// Removes and returns up to `count` items (at most 4096 and about 256 KiB at once); `Empty` if there is none.
+    pub fn pop_all(&mut self, label: &str, count: usize) -> Result<Vec<Vec<u8>>, Error> {
+        self.pop_from(Target::Label(checked_label(label)?), count.clamp(1, BATCH_ITEMS_MAX))
+    }
+
+    /// Up to `count` items from the front, left where they are; `Empty` if there is none.
+    pub fn peek(&mut self, label: &str, count: usize) -> Result<Vec<Vec<u8>>, Error> {
+        let target = Target::Label(checked_label(label)?);
+        self.query(QueueQuery::Peek { target, count: count.clamp(1, BATCH_ITEMS_MAX) }).and_then(|a| items(&a))
+    }
+
+    pub fn size(&mut self, label: &str) -> Result<u64, Error> {
+        self.query(QueueQuery::Size { target: Target::Label(checked_label(label)?) }).and_then(|a| number(&a))
+    }
+
+    /// Removes all items; returns how many there were.
+    pub fn purge(&mut self, label: &str) -> Result<u64, Error> {
+        self.operation(QueueOperation::Purge { target: Target::Label(checked_label(label)?) }).and_then(|a| number(&a))
+    }
+
+    /// Removes the queue and what is in it.
+    pub fn drop_queue(&mut self, label: &str) -> Result<(), Error> {
+        self.operation(QueueOperation::Destroy { target: Target::Label(checked_label(label)?) }).map(drop)
+    }
+
+    /// All queues, by label.
+    pub fn queues(&mut self) -> Result<Vec<Queue>, Error> {
+        let mut queues: Vec<Queue> = Vec::new();
+        loop {
+            let after = queues.last().map_or(String::new(), |queue| queue.label.clone());
+            let answer = self.query(QueueQuery::List { after: &after })?;
+            let page = rows(&answer)?;
+            if page.is_empty() {
+                return Ok(queues);
+            }
+            queues.extend(page.into_iter().map(Queue::from));
+        }
+    }
+
+    /// Appends an integer, as its decimal digits.
+    pub fn push_int(&mut self, label: &str, item: i64) -> Result<(), Error> {
+        self.push(label, item.to_string().as_bytes())
+    }
+
+    /// Removes the first item and reads it as an integer. `BadRequest` if it is none; it is removed all the same.
+    pub fn pop_int(&mut self, label: &str) -> Result<i64, Error> {
+        let item = self.pop(label)?;
+        let text = std::str::from_utf8(&item).ok().and_then(|text| text.parse().ok());
+        text.ok_or_else(|| Error::bad_request("the item is not an integer"))
+    }
+
+    /// The asked replica as it sees itself: a JSON object.
+    pub fn status(&mut self) -> Result<String, Error> {
+        self.admin(Admin::Status)
+    }
+
+    /// Every configured replica as the asked one sees it: a JSON array.
+    pub fn members(&mut self) -> Result<String, Error> {
+        self.admin(Admin::Members)
+    }
+
+    /// Whether the asked replica is in the primary view and caught up: `{"ready":bool,"reason":text}`.
+    pub fn ready(&mut self) -> Result<String, Error> {
+        self.admin(Admin::Ready)
+    }
+
+    fn admin(&mut self, what: Admin) -> Result<String, Error> {
+        let answer = self.session.call(Ask::Admin(what), |_| ())?;
+        String::from_utf8(answer.body).map_err(|_| malformed(DecodeError { field: "json" }))
+    }
+
+    fn push_to(&mut self, target: Target<'_>, item: &[u8]) -> Result<(), Error> {
+        check_item(item)?;
+        let write = |out: &mut Vec<u8>| QueueOperation::encode_push(out, target, [item].into_iter());
+        self.session.call(Ask::Request, write).map(drop)
+    }
+
+    fn pop_from(&mut self, target: Target<'_>, count: usize) -> Result<Vec<Vec<u8>>, Error> {
+        self.operation(QueueOperation::Pop { target, count }).and_then(|answer| items(&answer))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.session.end();
+    }
+}
+
+/// The label, if it may name a queue.
+pub fn checked_label(label: &str) -> Result<&str, Error> {
+    if is_label(label) {
+        Ok(label)
+    } else {
+        Err(Error::bad_request("a label is 1 to 255 bytes of UTF-8 without white space or control characters"))
+    }
+}
+
+/// Errors if the item is over its limit.
+pub fn check_item(item: &[u8]) -> Result<(), Error> {
+    if item.len() <= ITEM_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(Error::refused(Code::TooLarge, format!("an item has at most {ITEM_BYTES_MAX} bytes, not {}", item.len())))
+    }
+}
+
+fn malformed(e: DecodeError) -> Error {
+    let message = format!("the replica's answer makes no sense: {e}");
+    Error::Refused { code: Code::Internal, message, done: Done::Unknown }
+}
+
+/// Reads an answer that is one number.
+pub fn number(answer: &Answer) -> Result<u64, Error> {
+    let mut r = Reader::new(&answer.body);
+    let number = r.varint("number").map_err(malformed)?;
+    r.end("number").map_err(malformed)?;
+    Ok(number)
+}
+
+/// Reads an answer that is a list of items, in place.
+pub fn item_list(answer: &Answer) -> Result<Items<'_>, Error> {
+    Items::decode(&mut Reader::new(&answer.body), BATCH_ITEMS_MAX).map_err(malformed)
+}
+
+/// Reads an answer that is rows of queues, in place.
+pub fn rows(answer: &Answer) -> Result<Vec<QueueRow<'_>>, Error> {
+    let mut r = Reader::new(&answer.body);
+    let mut rows = Vec::new();
+    while !r.is_empty() {
+        rows.push(QueueRow::decode(&mut r).map_err(malformed)?);
+    }
+    Ok(rows)
+}
+
+fn items(answer: &Answer) -> Result<Vec<Vec<u8>>, Error> {
+    Ok(item_list(answer)?.iter().map(<[u8]>::to_vec).collect())
+}
+
+fn only(items: Vec<Vec<u8>>) -> Result<Vec<u8>, Error> {
+    items.into_iter().next().ok_or_else(|| malformed(DecodeError { field: "items" }))
+}

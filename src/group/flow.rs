@@ -54,11 +54,12 @@ impl Flow {
     }
 
     /// The next message to be sent for the first time, if the flight leaves room. `buffer_bytes` is the smallest
-    /// receiver's socket buffer, shared by `origins` senders.
-    pub fn next_to_send(&self, made: Mseq, buffer_bytes: u32, origins: usize) -> Option<Mseq> {
+    /// receiver's socket buffer, shared by `origins` senders. Within an operation (`inside`) there is always room: it
+    /// is ordered, and so makes room, only once all of it was sent.
+    pub fn next_to_send(&self, made: Mseq, buffer_bytes: u32, origins: usize, inside: bool) -> Option<Mseq> {
         let share = buffer_bytes as usize / origins.max(1);
         let room = share.clamp(FLIGHT_BYTES_MIN, FLIGHT_BYTES_MAX);
-        (self.sent < made && (self.flight_bytes < room || self.flight.is_empty())).then(|| self.sent.next())
+        (self.sent < made && (self.flight_bytes < room || inside || self.flight.is_empty())).then(|| self.sent.next())
     }
 
     /// The message that `next_to_send` named is on its way.

@@ -222,7 +222,9 @@ impl Regular {
         let others = self.commit.reports().filter(|(rank, _)| *rank != self.rank);
         let buffer = others.map(|(_, r)| r.buffer_bytes).min().unwrap_or(u32::MAX);
         let made = self.window.held(self.rank);
-        while let Some(mseq) = self.flow.next_to_send(made, buffer, self.n() - 1) {
+        loop {
+            let inside = self.window.message(self.rank, self.flow.sent()).is_some_and(|m| m.continues);
+            let Some(mseq) = self.flow.next_to_send(made, buffer, self.n() - 1, inside) else { break };
             let bytes = self.window.message(self.rank, mseq).map_or(0, |m| m.bytes.len());
             self.flow.on_sent(mseq, bytes);
             self.fresh.push(mseq);

@@ -26,12 +26,24 @@ pub struct Path {
     next: Time,
     wait_ns: u64,
     round_trip_ns: u64,
+    /// When the size last fell: what was sent before that says nothing about the size of today.
+    shrank: Option<Time>,
 }
 
 impl Path {
     pub fn new(me: Rank, members: usize, index_max: usize, now: Time) -> Path {
         let index = if members == 1 { index_max } else { DATAGRAM_FIRST.min(index_max) };
-        Path { me, members, index, index_max, probe: None, next: now, wait_ns: PROBE_AGAIN_NS, round_trip_ns: 0 }
+        Path {
+            me,
+            members,
+            index,
+            index_max,
+            probe: None,
+            next: now,
+            wait_ns: PROBE_AGAIN_NS,
+            round_trip_ns: 0,
+            shrank: None,
+        }
     }
 
     /// Bytes of a datagram.
@@ -102,9 +114,11 @@ impl Path {
 
     /// A member asked for one gap this often: what is sent now does not get through. True when the size shrinks.
     pub fn on_attempt(&mut self, now: Time, attempt: u8) -> bool {
-        if attempt < crate::limits::NACK_SHRINK_ATTEMPT || self.index == 0 {
+        let lately = self.shrank.is_some_and(|at| now.since_ns(at) < PROBE_WAIT_NS);
+        if attempt < crate::limits::NACK_SHRINK_ATTEMPT || self.index == 0 || lately {
             return false;
         }
+        self.shrank = Some(now);
         self.index -= 1;
         self.probe = None;
         self.next = now.after_ns(self.wait_ns);

@@ -148,7 +148,7 @@ fn view(r: &mut Reader<'_>) -> Decoded<Option<View>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::group::view::{BookEntry, Durability, Policy};
     use crate::limits::{ADDRESS_BYTES_MAX, REPLICAS_MAX};
@@ -157,7 +157,7 @@ mod tests {
     use crate::types::{Digest, Epoch, GroupTime, Run, Slot};
     use quickcheck::quickcheck;
 
-    fn view(epoch: u64, members: usize, address_bytes: usize) -> View {
+    pub(crate) fn view(epoch: u64, members: usize, address_bytes: usize) -> View {
         let runs = (1..=members as u8).map(|id| Run {
             id: ReplicaId(id),
             birth: Birth(u64::MAX),

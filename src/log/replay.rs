@@ -198,7 +198,7 @@ impl<'a> Walk<'a> {
         if stamp.durable > self.tail.ordinal && self.found.damaged.is_none() {
             let Tail { segment, offset, slot, .. } = self.tail;
             self.found.damaged = Some(format!(
-                "segment {} at byte {offset}, after slot {slot}: a record is bad that was durable by segment {} at byte {at}",
+                "segment {} at byte {offset}, after slot {slot}: a bad record, durable says segment {} at byte {at}",
                 segment.0, number.0
             ));
         }

@@ -1,1 +1,255 @@
-//! reactor
+//! The turn of the loop: the only IO of the daemon. One thread polls; whatever has come (datagrams, disk completions,
+//! client frames, signals, time) is handed to the core, `Turn` ends it, and what the core wants done is carried out.
+//! Each source is drained up to a bound, so that none starves another, and remembers that more waits, for the poll
+//! tells of a change only once.
+
+pub mod book;
+pub mod clients;
+pub mod disk;
+pub mod exit;
+pub mod fault;
+pub mod logger;
+pub mod options;
+pub mod os;
+pub mod start;
+pub mod udp;
+pub mod wheel;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token};
+use std::io;
+use std::time::Duration;
+
+use crate::limits::REPLICA_ID_MAX;
+use crate::replica::{Input, Level, Outbox, Replica};
+use crate::types::{ReplicaId, Time};
+use clients::Clients;
+use disk::Disk;
+use exit::Exit;
+use fault::{FaultInput, Faults};
+use logger::Logger;
+use os::{Asked, Notifier, Signals};
+use udp::Udp;
+use wheel::Wheel;
+
+const DATAGRAMS: Token = Token(0);
+const DISK: Token = Token(1);
+const SIGNALS: Token = Token(2);
+const FAULTS: Token = Token(3);
+/// TCP, then Unix.
+const FIRST_LISTENER: usize = 4;
+const LISTENERS: usize = 2;
+/// A link's token is this and the peer's id.
+const LINKS: usize = 16;
+const FIRST_CLIENT: usize = 128;
+const EVENTS_PER_TURN: usize = 1024;
+/// A replica that was asked to leave and cannot say goodbye stops all the same.
+const LEAVE_WAIT_MS: u64 = 5_000;
+/// How often systemd's status is looked after while the loop turns.
+const STATUS_EVERY_MS: u64 = 200;
+
+const _: () = assert!(LINKS + REPLICA_ID_MAX as usize <= FIRST_CLIENT && FIRST_LISTENER + LISTENERS <= LINKS);
+
+/// A replica and all that connects it with the world.
+pub struct Reactor {
+    poll: Poll,
+    replica: Replica,
+    out: Outbox,
+    udp: Udp,
+    clients: Clients,
+    disk: Disk,
+    signals: Signals,
+    wheel: Wheel,
+    faults: Option<(FaultInput, Faults)>,
+    notifier: Notifier,
+    logger: Logger,
+    /// When a replica that was asked to leave stops without the core's word.
+    stop_at: Option<Time>,
+    status_at: Time,
+}
+
+/// Where the turn leaves the loop.
+enum Flow {
+    Goes,
+    /// With a message and an exit status.
+    Stops(String, i32),
+}
+
+impl Reactor {
+    /// Turns until the replica stops. Gives the exit status; errors are fatal and say so.
+    pub fn run(mut self) -> Result<i32, Exit> {
+        self.register().map_err(|e| Exit::system("watch for events", &e))?;
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            if let Flow::Stops(message, status) = self.turn(&mut events)? {
+                self.finish()?;
+                self.logger.log(if status == exit::OK { Level::Info } else { Level::Error }, &message);
+                return Ok(status);
+            }
+        }
+    }
+
+    fn register(&mut self) -> io::Result<()> {
+        let registry = self.poll.registry();
+        self.udp.register(registry, DATAGRAMS, |id| Token(LINKS + usize::from(id.0)))?;
+        self.clients.register(registry, FIRST_LISTENER)?;
+        let watch = |registry: &Registry, fd, token| registry.register(&mut SourceFd(&fd), token, Interest::READABLE);
+        if let Some(fd) = self.disk.event_fd() {
+            watch(registry, fd, DISK)?;
+        }
+        if let Some((input, _)) = &self.faults {
+            watch(registry, input.raw_fd(), FAULTS)?;
+        }
+        watch(registry, self.signals.raw_fd(), SIGNALS)
+    }
+
+    /// One turn.
+    fn turn(&mut self, events: &mut Events) -> Result<Flow, Exit> {
+        self.wait(events)?;
+        let now = os::now();
+        self.hand_datagrams(now);
+        self.hand_durable(now)?;
+        self.hand_clients(now);
+        self.hand_time(now);
+        self.replica.step(now, Input::Turn, &mut self.out);
+        self.carry_out(now)
+    }
+
+    /// Polls, not at all if something remains from the last turn, and notes what has come.
+    fn wait(&mut self, events: &mut Events) -> Result<(), Exit> {
+        let timeout = self.timeout(os::now());
+        match self.poll.poll(events, timeout) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(Exit::system("poll", &e)),
+            _ => {}
+        }
+        let now = os::now();
+        for event in events.iter() {
+            match event.token() {
+                DATAGRAMS => self.udp.on_readable(),
+                // Asked in every turn.
+                DISK => {}
+                SIGNALS => self.on_signals(now),
+                FAULTS => self.on_faults(),
+                Token(t) if t >= FIRST_CLIENT => self.clients.on_event(event),
+                Token(t) if t >= LINKS => self.udp.on_link(ReplicaId((t - LINKS) as u8)),
+                Token(t) => self.clients.on_listener(t - FIRST_LISTENER),
+            }
+        }
+        Ok(())
+    }
+
+    fn timeout(&self, now: Time) -> Option<Duration> {
+        if self.udp.has_more() || self.disk.has_more() || self.clients.has_more(self.replica.accepts()) {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.replica.deadline(), self.wheel.next(), self.notifier.deadline(), self.stop_at];
+        deadlines.into_iter().flatten().min().map(|at| Duration::from_nanos(at.since_ns(now)))
+    }
+
+    fn hand_datagrams(&mut self, now: Time) {
+        let Reactor { udp, replica, out, .. } = self;
+        for id in udp.take_refused() {
+            replica.step(now, Input::Unreachable(id), out);
+        }
+        udp.receive(|from, bytes| replica.step(now, Input::Datagram { from, bytes }, out));
+    }
+
+    fn hand_durable(&mut self, now: Time) -> Result<(), Exit> {
+        if let Some(number) = self.disk.completed()? {
+            self.replica.step(now, Input::Durable(number), &mut self.out);
+        }
+        Ok(())
+    }
+
+    fn hand_clients(&mut self, now: Time) {
+        let Reactor { clients, replica, out, wheel, poll, .. } = self;
+        clients.accept(poll.registry(), now, wheel);
+        clients.receive(replica.accepts(), |input| {
+            replica.step(now, input, out);
+            replica.accepts()
+        });
+    }
+
+    fn hand_time(&mut self, now: Time) {
+        let mut due = Vec::new();
+        self.wheel.expire(now, &mut due);
+        due.into_iter().for_each(|key| self.clients.on_deadline(key));
+        self.notifier.feed_watchdog(now);
+        if self.stop_at.is_some_and(|at| now >= at) && self.out.stop.is_none() {
+            self.out.stop = Some(("stopped without having been let go by the others".to_owned(), exit::OK));
+        }
+    }
+
+    fn on_signals(&mut self, now: Time) {
+        for asked in self.signals.take() {
+            match asked {
+                // Who asks twice does not want to wait.
+                Asked::Stop if self.stop_at.is_some() => self.stop_at = Some(now),
+                Asked::Stop => {
+                    self.stop_at = Some(now.after_ns(LEAVE_WAIT_MS * Time::MS));
+                    self.notifier.stopping();
+                    self.replica.step(now, Input::Leave, &mut self.out);
+                }
+                Asked::Reload => self.logger.log(Level::Info, "nothing to read again: there is no key"),
+                Asked::Status => self.log_status(),
+            }
+        }
+    }
+
+    fn log_status(&self) {
+        let status = format!("status {}", self.replica.status());
+        self.logger.log(Level::Info, &status);
+        let (counters, clients) = (&self.udp.counters, self.clients.count());
+        self.logger.log(Level::Info, &format!("clients {clients}, datagrams {counters:?}"));
+    }
+
+    fn on_faults(&mut self) {
+        let Some((input, faults)) = &mut self.faults else { return };
+        for line in input.lines() {
+            match faults.command(&line) {
+                Ok(()) => self.logger.log(Level::Info, &format!("fault: {}", line.trim())),
+                Err(why) => self.logger.log(Level::Warning, &why),
+            }
+        }
+    }
+
+    /// Does what the core wants done. Datagrams first: others wait for them.
+    fn carry_out(&mut self, now: Time) -> Result<Flow, Exit> {
+        let Outbox { log, meta, net, clients, hang_up, notes, marks, stop } = &mut self.out;
+        marks.clear();
+        self.udp.send(net, self.faults.as_mut().map(|(_, faults)| faults));
+        net.clear();
+        self.disk.submit(log, meta)?;
+        for (client, bytes) in clients.drain(..) {
+            self.clients.queue(client, bytes);
+        }
+        hang_up.drain(..).for_each(|client| self.clients.hang_up(client));
+        self.clients.flush(self.poll.registry(), now, &mut self.wheel);
+        let something_happened = !notes.is_empty();
+        for (level, note) in notes.drain(..) {
+            self.logger.log(level, &note);
+        }
+        for note in self.clients.notes.drain(..) {
+            self.logger.log(Level::Warning, &note);
+        }
+        if self.notifier.listens() && (something_happened || now >= self.status_at) {
+            self.status_at = now.after_ns(STATUS_EVERY_MS * Time::MS);
+            let (ready, status) = self.replica.summary();
+            self.notifier.tell(ready, &status);
+        }
+        Ok(stop.take().map_or(Flow::Goes, |(message, status)| Flow::Stops(message, status)))
+    }
+
+    /// What was handed to the disk gets there before the process ends.
+    fn finish(&mut self) -> Result<(), Exit> {
+        while !self.disk.is_idle() {
+            if let Some(fd) = self.disk.event_fd() {
+                let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+                // SAFETY: one valid pollfd. Whatever it returns, the disk is asked.
+                unsafe { libc::poll(&raw mut poll, 1, -1) };
+            }
+            self.disk.completed()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Commands on the group: what a replica tells of itself, for scripts as it is and for people in columns.
+
+use crate::cli::output::Output;
+use crate::cli::table::{Call, Plan, Refusal};
+use crate::client::{Answer, Ask, Error};
+use crate::wire::answer::Code;
+use crate::wire::client::Admin;
+use serde_json::Value;
+
+fn ask(what: Admin, print: fn(&mut Output, Result<Answer, Error>)) -> Result<Plan, Refusal> {
+    Ok(Plan::Ask { ask: Ask::Admin(what), bytes: Vec::new(), print })
+}
+
+pub fn status(_: &Call<'_>) -> Result<Plan, Refusal> {
+    ask(Admin::Status, |out, answer| print(out, answer, print_status))
+}
+
+pub fn members(_: &Call<'_>) -> Result<Plan, Refusal> {
+    ask(Admin::Members, |out, answer| print(out, answer, print_members))
+}
+
+pub fn ready(_: &Call<'_>) -> Result<Plan, Refusal> {
+    ask(Admin::Ready, print_ready)
+}
+
+/// Prints what a replica told: as it is for scripts, as `show` has it for people.
+fn print(out: &mut Output, answer: Result<Answer, Error>, show: fn(&mut Output, &Value)) {
+    let parsed = answer.and_then(|answer| {
+        let wrong = |e| Error::refused(Code::Internal, format!("the replica's answer is no JSON: {e}"));
+        let value: Value = serde_json::from_slice(&answer.body).map_err(wrong)?;
+        Ok((value, answer.body))
+    });
+    match parsed {
+        Ok((_, body)) if out.style.json => out.line(&one_line_json(&body)),
+        Ok((value, _)) => show(out, &value),
+        Err(e) => out.error(&e),
+    }
+}
+
+/// JSON as it is, the line ends between its tokens made blanks: a string has none.
+fn one_line_json(json: &[u8]) -> String {
+    String::from_utf8_lossy(json).trim().replace(['\n', '\r'], " ")
+}
+
+/// What `status` shows first, in this order; what else a replica tells follows.
+const FIRST: [&str; 8] = ["id", "incarnation", "state", "primary", "reason", "epoch", "members", "sequencer"];
+
+fn print_status(out: &mut Output, status: &Value) {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    let fields = status.as_object().into_iter().flatten();
+    let rest = fields.filter(|(name, _)| !FIRST.contains(&name.as_str())).map(|(name, value)| (name.as_str(), value));
+    for (name, value) in FIRST.iter().map(|name| (*name, &status[*name])).chain(rest) {
+        match value {
+            Value::Object(inner) => {
+                lines.extend(inner.iter().map(|(inner, value)| (format!("{name} {inner}"), cell(value))));
+            }
+            value => lines.push((name.to_string(), cell(value))),
+        }
+    }
+    lines.retain(|(_, value)| !value.is_empty());
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    lines.iter().for_each(|(name, value)| out.line(&format!("{name:width$}  {value}")));
+}
+
+/// A value as people read it.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => "yes".to_string(),
+        Value::Bool(false) => "no".to_string(),
+        Value::Null => String::new(),
+        Value::Array(values) => format!("{{{}}}", values.iter().map(cell).collect::<Vec<_>>().join(",")),
+        value => value.to_string(),
+    }
+}
+
+const HEADINGS: [&str; 9] = ["id", "address", "state", "epoch", "known", "durable", "committed", "lag", "heard_ms"];
+
+fn print_members(out: &mut Output, members: &Value) {
+    let field = |value: &Value| Some(cell(value)).filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_string());
+    let members = members.as_array().into_iter().flatten();
+    let rows: Vec<Vec<String>> =
+        members.map(|member| HEADINGS.iter().map(|name| field(&member[*name])).collect()).collect();
+    out.table(&HEADINGS, &rows);
+}
+
+/// `ready` has its own exit status, whatever it prints.
+fn print_ready(out: &mut Output, answer: Result<Answer, Error>) {
+    let is_ready = answer.as_ref().ok().and_then(|a| serde_json::from_slice::<Value>(&a.body).ok());
+    if is_ready.is_some_and(|told| told["ready"] != true) {
+        out.note_status(Code::NotPrimary.exit_status());
+    }
+    print(out, answer, |out, told| {
+        if told["ready"] == true {
+            return out.line("ready");
+        }
+        out.error(&Error::refused(Code::NotPrimary, told["reason"].as_str().unwrap_or("not ready")));
+    });
+}

@@ -1,0 +1,242 @@
+//! Answers on stdout, as text or as JSON, and the exit status they add up to.
+
+use crate::cli::line::{escape, one_line};
+use crate::client::Error;
+use crate::types::Slot;
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+use serde_json::Value;
+use std::fs::File;
+use std::io::{self, Write};
+
+/// Answers are gathered up to so many bytes before they are written.
+const GATHERED_BYTES: usize = 128 << 10;
+/// Exit statuses from the worst on; any other is worse still.
+const WORST_FIRST: [u8; 9] = [70, 76, 77, 79, 75, 69, 65, 1, 0];
+
+/// Of two exit statuses the one that a script must know of.
+pub fn worse(a: u8, b: u8) -> u8 {
+    let rank = |status: u8| WORST_FIRST.iter().position(|&s| s == status);
+    if rank(a) <= rank(b) {
+        a
+    } else {
+        b
+    }
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Style {
+    pub json: bool,
+    /// Items are separated by NUL.
+    pub null: bool,
+    /// Items are escaped.
+    pub escape: bool,
+    /// Errors take their answer's place on stdout, and nothing goes without an answer.
+    pub lines: bool,
+    /// For people: columns are aligned and have headings.
+    pub terminal: bool,
+}
+
+/// Where answers go.
+#[derive(Debug)]
+pub struct Output {
+    pub style: Style,
+    status: u8,
+    gathered: Vec<u8>,
+    /// `None` gathers without end, for tests.
+    stdout: Option<File>,
+}
+
+impl Output {
+    pub fn new(style: Style, stdout: Option<File>) -> Output {
+        Output { style, status: 0, gathered: Vec::new(), stdout }
+    }
+
+    /// The worst status so far.
+    pub fn status(&self) -> u8 {
+        self.status
+    }
+
+    pub fn note_status(&mut self, status: u8) {
+        self.status = worse(self.status, status);
+    }
+
+    /// `ok`.
+    pub fn ok(&mut self, slot: Slot) {
+        if self.style.json {
+            self.fields(slot, &[]);
+        } else {
+            self.line("ok");
+        }
+    }
+
+    /// A number, as JSON under this name.
+    pub fn number(&mut self, name: &str, slot: Slot, number: u64) {
+        if self.style.json {
+            self.fields(slot, &[(name, number.into())]);
+        } else {
+            self.line(&number.to_string());
+        }
+    }
+
+    pub fn item(&mut self, slot: Slot, item: &[u8]) {
+        if self.style.json {
+            match std::str::from_utf8(item) {
+                Ok(text) => self.fields(slot, &[("item", text.into())]),
+                Err(_) => self.fields(slot, &[("item64", STANDARD.encode(item).into())]),
+            }
+            return;
+        }
+        if self.style.escape {
+            escape(item, &mut self.gathered);
+        } else {
+            self.gathered.extend_from_slice(item);
+        }
+        self.gathered.push(if self.style.null && !self.style.lines { 0 } else { b'\n' });
+        self.write_if_full();
+    }
+
+    /// `{"ok":true,"slot":N,...}`
+    pub fn fields(&mut self, slot: Slot, fields: &[(&str, Value)]) {
+        let own = [("ok", Value::from(true)), ("slot", Value::from(slot.0))];
+        self.object(own.iter().chain(fields));
+    }
+
+    /// One JSON object with its fields in this order.
+    pub fn object<'f>(&mut self, fields: impl IntoIterator<Item = &'f (&'f str, Value)>) {
+        let fields = fields.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(*name)));
+        self.line(&format!("{{{}}}", fields.collect::<Vec<_>>().join(",")));
+    }
+
+    pub fn line(&mut self, text: &str) {
+        self.gathered.extend_from_slice(text.as_bytes());
+        self.gathered.push(b'\n');
+        self.write_if_full();
+    }
+
+    /// Bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.gathered.extend_from_slice(bytes);
+    }
+
+    /// Rows under these headings: aligned on a terminal, else separated by tabs and without headings.
+    pub fn table(&mut self, headings: &[&str], rows: &[Vec<String>]) {
+        if !self.style.terminal {
+            rows.iter().for_each(|row| self.line(&row.join("\t")));
+            return;
+        }
+        let width = |column: usize| {
+            let cells = rows.iter().map(|row| row[column].chars().count());
+            cells.chain([headings[column].chars().count()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+        let headings = headings.iter().map(|heading| heading.to_string()).collect();
+        for row in std::iter::once(&headings).chain(rows) {
+            let row: &Vec<String> = row;
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+            self.line(cells.join("  ").trim_end());
+        }
+    }
+
+    /// Something was answered with an error: in its answer's place, or on stderr.
+    pub fn error(&mut self, error: &Error) {
+        self.note_status(error.exit_status());
+        let (name, message) = (error.name(), one_line(error.message()));
+        if self.style.json {
+            let done = error.done().name();
+            let fields = [("error", name), ("done", done), ("message", &message)].map(|(n, v)| (n, Value::from(v)));
+            self.object([("ok", Value::from(false))].iter().chain(&fields));
+        } else if self.style.lines {
+            self.line(&format!("! {name} {message}"));
+        } else {
+            self.flush();
+            complain(&format!("{name}: {message}"));
+        }
+    }
+
+    fn write_if_full(&mut self) {
+        if self.gathered.len() >= GATHERED_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Writes what was gathered. Ends the process if nobody reads any more (as SIGPIPE does) or it can't be written.
+    pub fn flush(&mut self) {
+        let Some(stdout) = &mut self.stdout else { return };
+        if let Err(e) = stdout.write_all(&self.gathered) {
+            if e.kind() == io::ErrorKind::BrokenPipe {
+                // The default action ends the process; were it blocked, the next line would.
+                let _ = signal_hook::low_level::emulate_default_handler(libc::SIGPIPE);
+            } else {
+                complain(&format!("stdout: {e}"));
+            }
+            std::process::exit(74);
+        }
+        self.gathered.clear();
+    }
+
+    #[cfg(test)]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.gathered).into_owned()
+    }
+}
+
+/// A diagnostic on stderr.
+pub fn complain(message: &str) {
+    // There is nobody left to tell when stderr is closed.
+    let _ = writeln!(io::stderr(), "ftqc: {message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Done;
+    use crate::wire::answer::Code;
+
+    fn printed(style: Style, print: impl FnOnce(&mut Output)) -> (String, u8) {
+        let mut output = Output::new(style, None);
+        print(&mut output);
+        (output.text(), output.status())
+    }
+
+    #[test]
+    fn the_worst_status_wins() {
+        assert_eq!([0, 1, 65, 75, 79, 77, 76, 70].into_iter().reduce(worse), Some(70));
+        assert_eq!([65, 1, 0].into_iter().fold(0, worse), 65);
+        assert_eq!(worse(75, 79), 79);
+        assert_eq!(worse(79, 77), 77);
+        assert_eq!(worse(69, 65), 69);
+        assert_eq!(worse(0, 74), 74);
+    }
+
+    #[test]
+    fn items_and_errors_have_their_forms() {
+        let lines = Style { lines: true, escape: true, ..Style::default() };
+        let unknown = Error::Refused { code: Code::UnknownOutcome, message: "a\nb".into(), done: Done::Unknown };
+        assert_eq!(printed(lines, |o| o.item(Slot(1), b"!a\n")), ("\\!a\\n\n".into(), 0));
+        assert_eq!(printed(lines, |o| o.error(&unknown)), ("! unknown-outcome a b\n".into(), 79));
+        assert_eq!(printed(Style { null: true, ..Style::default() }, |o| o.item(Slot(1), b"a")), ("a\0".into(), 0));
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let style = Style { json: true, ..Style::default() };
+        let (text, _) = printed(style, |o| o.item(Slot(7), b"a\n\"b"));
+        assert_eq!(text, "{\"ok\":true,\"slot\":7,\"item\":\"a\\n\\\"b\"}\n");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("an object")["item"], "a\n\"b");
+        let (text, _) = printed(style, |o| o.item(Slot(7), &[0xff]));
+        assert_eq!(text, "{\"ok\":true,\"slot\":7,\"item64\":\"/w==\"}\n");
+        let (text, status) = printed(style, |o| o.error(&Error::refused(Code::Empty, "none")));
+        assert_eq!(text, "{\"ok\":false,\"error\":\"empty\",\"done\":\"no\",\"message\":\"none\"}\n");
+        assert_eq!(status, 1);
+    }
+
+    #[test]
+    fn tables_are_aligned_for_people_only() {
+        let rows = [vec!["a".to_string(), "100".to_string()]];
+        let people = Style { terminal: true, ..Style::default() };
+        assert_eq!(printed(people, |o| o.table(&["label", "n"], &rows)).0, "label  n\na      100\n");
+        assert_eq!(printed(Style::default(), |o| o.table(&["label", "n"], &rows)).0, "a\t100\n");
+    }
+}

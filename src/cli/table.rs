@@ -1,0 +1,240 @@
+//! The table of commands: what each is called, what it takes, what it does. The help is printed from it.
+
+use crate::cli::options::{scan, Given, Known};
+use crate::cli::output::{Output, Style};
+use crate::cli::{bench, group, line, queue, transfer};
+use crate::client::{Answer, Ask, Error, Session};
+
+/// One command.
+pub struct Command {
+    pub name: &'static str,
+    /// What follows the name.
+    pub synopsis: &'static str,
+    pub summary: &'static str,
+    /// Its own options; `None` where whatever follows the name is an operand.
+    pub options: Option<&'static [Known]>,
+    /// The least and the greatest number of operands.
+    pub operands: (usize, usize),
+    /// In a line of commands the last operand is the rest of the line, whatever it is.
+    pub takes_rest: bool,
+    pub plan: fn(&Call<'_>) -> Result<Plan, Refusal>,
+}
+
+/// A command as it was called.
+pub struct Call<'a> {
+    pub command: &'static Command,
+    pub options: Vec<Given<'a>>,
+    pub operands: &'a [Vec<u8>],
+    pub style: Style,
+    /// Reads may be answered by a replica alone.
+    pub stale: bool,
+    /// Its name stands on the command line, not in a line of stdin.
+    pub alone: bool,
+}
+
+/// Why a command was not even tried.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// It is not called like that.
+    Usage(String),
+    Error(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Error(error)
+    }
+}
+
+type Print = fn(&mut Output, Result<Answer, Error>);
+type Run = Box<dyn FnOnce(&mut Session, &mut Output)>;
+
+/// What a command comes to.
+pub enum Plan {
+    /// One thing to ask, whose answer is printed so. Several of these may be under way at once.
+    Ask { ask: Ask, bytes: Vec<u8>, print: Print },
+    /// A conversation of its own, while nothing else is under way. It is run with this style.
+    Run(Run),
+    /// Nothing to ask.
+    Print(String),
+}
+
+impl Call<'_> {
+    /// The value of the last option with that letter.
+    pub fn option(&self, letter: u8) -> Option<&[u8]> {
+        self.options.iter().rev().find(|(known, _)| known.letter == letter).map(|&(_, value)| value)
+    }
+
+    /// The value of the last option with that name.
+    pub fn long(&self, name: &str) -> Option<&[u8]> {
+        self.options.iter().rev().find(|(known, _)| known.name == name).map(|&(_, value)| value)
+    }
+
+    pub fn label(&self) -> Result<&str, Error> {
+        crate::client::checked_label(std::str::from_utf8(&self.operands[0]).unwrap_or(""))
+    }
+
+    /// An item as it was given, escapes read where they are in force.
+    pub fn item(&self, at: usize) -> Result<Vec<u8>, Error> {
+        let item = if self.style.escape { line::unescape(&self.operands[at])? } else { self.operands[at].clone() };
+        crate::client::check_item(&item)?;
+        Ok(item)
+    }
+
+    /// How reads are asked.
+    pub fn read(&self) -> Ask {
+        if self.stale {
+            Ask::StaleQuery
+        } else {
+            Ask::Query
+        }
+    }
+}
+
+/// A whole number in decimal.
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(text).ok().filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
+    digits?.parse().ok()
+}
+
+const fn flag(letter: u8, summary: &'static str) -> Known {
+    Known { letter, name: "", value: "", summary }
+}
+
+const fn long(name: &'static str, value: &'static str, summary: &'static str) -> Known {
+    Known { letter: 0, name, value, summary }
+}
+
+/// Options that stand before the command, or among its own.
+pub const GLOBAL: &[Known] = &[
+    Known { letter: b's', name: "servers", value: "LIST", summary: "HOST:PORT,... or paths of sockets" },
+    Known { letter: b'k', name: "key", value: "FILE", summary: "the group's key (not supported by this version)" },
+    Known { letter: b't', name: "timeout", value: "SECS", summary: "how long to keep trying (10); 0: one attempt" },
+    Known { letter: 0, name: "stale", value: "", summary: "reads may be answered by a replica alone" },
+    Known { letter: b'j', name: "json", value: "", summary: "one JSON object a line" },
+    Known { letter: b'0', name: "null", value: "", summary: "items are separated by NUL, not newline" },
+    Known { letter: b'e', name: "escape", value: "", summary: "items are escaped, both ways" },
+    Known { letter: b'h', name: "help", value: "", summary: "this text" },
+    Known { letter: 0, name: "version", value: "", summary: "the version" },
+];
+
+/// Those of `GLOBAL` that may also stand in a line of stdin.
+pub const IN_LINES: [&str; 4] = ["stale", "json", "escape", "help"];
+
+const COUNT: Known = Known { letter: b'n', name: "", value: "COUNT", summary: "so many items (1)" };
+
+macro_rules! command {
+    ($name:literal $synopsis:literal $summary:literal $options:expr, $operands:expr, $rest:literal, $plan:path) => {
+        Command {
+            name: $name,
+            synopsis: $synopsis,
+            summary: $summary,
+            options: $options,
+            operands: $operands,
+            takes_rest: $rest,
+            plan: $plan,
+        }
+    };
+}
+
+const ANY: usize = usize::MAX;
+
+pub static COMMANDS: &[Command] = &[
+    command!("qCreate" "LABEL" "the id of LABEL's queue, made if it is not there" None, (1, 1), false, queue::q_create),
+    command!("qDestroy" "ID" "removes a queue and what is in it" None, (1, 1), false, queue::q_destroy),
+    command!("qId" "LABEL" "the id of LABEL's queue, or -1" None, (1, 1), false, queue::q_id),
+    command!("qPush" "ID ITEM" "appends an item" None, (2, 2), true, queue::q_push),
+    command!("qPop" "ID" "removes the first item and prints it" None, (1, 1), false, queue::q_pop),
+    command!("qTop" "ID" "prints the first item" None, (1, 1), false, queue::q_top),
+    command!("qSize" "ID" "the number of items" None, (1, 1), false, queue::q_size),
+    command!("push" "[-v] LABEL [ITEM...]" "appends items, or the lines of stdin; makes the queue if needed"
+        Some(&[flag(b'v', "print how many")]), (1, ANY), false, transfer::push),
+    command!("pop" "[-n COUNT] LABEL" "removes items from the front and prints them"
+        Some(&[COUNT]), (1, 1), false, transfer::pop),
+    command!("peek" "[-n COUNT] LABEL" "prints items from the front" Some(&[COUNT]), (1, 1), false, queue::peek),
+    command!("size" "LABEL" "the number of items" Some(&[]), (1, 1), false, queue::size),
+    command!("queues" "" "every queue: label, id, size, leased, delayed, waiters, bytes, age of the oldest in ms"
+        Some(&[]), (0, 0), false, queue::queues),
+    command!("drop" "LABEL" "removes a queue and what is in it" Some(&[]), (1, 1), false, queue::drop_queue),
+    command!("purge" "LABEL" "removes all items; prints how many" Some(&[]), (1, 1), false, queue::purge),
+    command!("status" "" "the asked replica and its view as it sees them" Some(&[]), (0, 0), false, group::status),
+    command!("members" "" "every configured replica" Some(&[]), (0, 0), false, group::members),
+    command!("ready" "" "whether the asked replica serves: exit 0, else 75 with the reason"
+        Some(&[]), (0, 0), false, group::ready),
+    command!("bench" "[OPTION...] [push|pop|mixed|read]" "throughput and latencies"
+        Some(&[
+            long("clients", "N", "clients, each with its own connection and session (1)"),
+            long("size", "B", "bytes of an item (16)"),
+            long("seconds", "S", "how long to measure (5)"),
+            long("pipeline", "D", "requests in flight for each client (1)"),
+        ]), (0, 1), false, bench::plan),
+    command!("help" "[COMMAND]" "what there is" Some(&[]), (0, 1), false, help),
+];
+
+/// A command, and what was given with it: its own options and global ones, and the operands.
+pub struct Found<'a> {
+    pub command: &'static Command,
+    pub options: Vec<Given<'a>>,
+    pub operands: &'a [Vec<u8>],
+}
+
+/// Finds a command and reads its options and operands; `words` is the name and what follows it.
+pub fn look_up(words: &[Vec<u8>]) -> Result<Found<'_>, Refusal> {
+    let (name, rest) = words.split_first().expect("a command has a name");
+    let Some(command) = COMMANDS.iter().find(|command| command.name.as_bytes() == name.as_slice()) else {
+        let name = line::one_line(&String::from_utf8_lossy(&name[..name.len().min(80)]));
+        return Err(Refusal::Usage(format!("unknown command '{name}'; 'help' lists those there are")));
+    };
+    let usage = |why: &str| Refusal::Usage(format!("{why}; usage: {} {}", command.name, command.synopsis));
+    let (options, operands) = match command.options {
+        None => (Vec::new(), rest),
+        Some(own) => {
+            let known: Vec<Known> = own.iter().chain(GLOBAL).copied().collect();
+            let (options, taken) = scan(rest, &known).map_err(|why| usage(&why))?;
+            (options, &rest[taken..])
+        }
+    };
+    let asks_help = options.iter().any(|(known, _)| known.name == "help");
+    if !asks_help && operands.len() < command.operands.0 {
+        return Err(usage("too few operands"));
+    }
+    if !asks_help && operands.len() > command.operands.1 {
+        return Err(usage("too many operands"));
+    }
+    Ok(Found { command, options, operands })
+}
+
+fn help(call: &Call<'_>) -> Result<Plan, Refusal> {
+    let Some(name) = call.operands.first() else { return Ok(Plan::Print(overview())) };
+    let found = COMMANDS.iter().find(|command| command.name.as_bytes() == name.as_slice());
+    let unknown = || Refusal::Usage(format!("unknown command '{}'", String::from_utf8_lossy(name)));
+    Ok(Plan::Print(found.ok_or_else(unknown)?.help()))
+}
+
+impl Command {
+    /// What `help COMMAND` prints.
+    pub fn help(&self) -> String {
+        let mut text = format!("{}\n    {}", format!("{} {}", self.name, self.synopsis).trim_end(), self.summary);
+        for option in self.options.unwrap_or_default() {
+            text.push_str(&format!("\n    {:16} {}", option.synopsis(), option.summary));
+        }
+        text
+    }
+}
+
+/// What `help` prints.
+pub fn overview() -> String {
+    let mut text = String::from(
+        "ftqc [options] COMMAND [ARG...]     one command\n\
+         ftqc [options] < commands           one command a line, one answer a line\n\nOptions:",
+    );
+    for option in GLOBAL {
+        text.push_str(&format!("\n  {:20} {}", option.synopsis(), option.summary));
+    }
+    text.push_str("\n\nCommands:");
+    for command in COMMANDS {
+        let called = format!("{} {}", command.name, command.synopsis);
+        text.push_str(&format!("\n  {:28} {}", called.trim_end(), command.summary));
+    }
+    text
+}

@@ -1,0 +1,302 @@
+//! Many items at once: `push` packs what is there into batches and keeps several under way; `pop` asks ahead of what
+//! it has written, but by no more than a bounded number of items, for these are lost if it dies.
+
+use crate::cli::input::{Input, Next};
+use crate::cli::line::unescape;
+use crate::cli::output::{complain, Output};
+use crate::cli::queue::{print_items, try_print_items};
+use crate::cli::table::{decimal, Call, Plan, Refusal};
+use crate::client::{check_item, Ask, Error, Session};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, ITEM_BYTES_MAX};
+use crate::types::Slot;
+use crate::wire::answer::Code;
+use crate::wire::codec::varint_len;
+use crate::wire::operation::{QueueOperation, Target};
+use std::collections::VecDeque;
+use std::io;
+
+/// Items popped ahead of what was written to stdout.
+const POP_AHEAD_MAX: u64 = 256;
+/// Items that one pop asks for: two are under way, so that the replicas work while we write.
+const POP_ITEMS: u64 = POP_AHEAD_MAX / 2;
+/// A batch that is not full waits while so many are under way.
+const PUSHES_UNDER_WAY: usize = 4;
+
+/// Items on their way into one push.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    /// Bytes that the items take in the operation.
+    encoded: usize,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn has_room_for(&self, item: &[u8]) -> bool {
+        let bytes = self.encoded + varint_len(item.len() as u64) + item.len();
+        self.is_empty() || self.ends.len() < BATCH_ITEMS_MAX && bytes <= BATCH_BYTES_MAX
+    }
+
+    fn add(&mut self, item: &[u8]) {
+        self.encoded += varint_len(item.len() as u64) + item.len();
+        self.bytes.extend_from_slice(item);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Submits the items and begins anew.
+    fn submit(&mut self, session: &mut Session, label: &str) {
+        let (bytes, ends) = (&self.bytes, &self.ends);
+        let start = |k: usize| if k == 0 { 0 } else { ends[k - 1] };
+        let items = (0..ends.len()).map(|k| &bytes[start(k)..ends[k]]);
+        session.submit(Ask::Request, |out| {
+            out.reserve(self.encoded + label.len() + 16);
+            QueueOperation::encode_push(out, Target::Label(label), items);
+        });
+        self.bytes.clear();
+        self.ends.clear();
+        self.encoded = 0;
+    }
+}
+
+// ---- push
+
+pub fn push(call: &Call<'_>) -> Result<Plan, Refusal> {
+    let label = call.label()?.to_string();
+    let tells = call.option(b'v').is_some();
+    if call.operands.len() == 1 {
+        if !call.alone {
+            let why = "push without ITEM reads stdin, which has the commands here";
+            return Err(Error::bad_request(why).into());
+        }
+        return Ok(Plan::Run(Box::new(move |session, out| Push::new(label, tells).run_stdin(session, out))));
+    }
+    let items = (1..call.operands.len()).map(|at| call.item(at)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Plan::Run(Box::new(move |session, out| Push::new(label, tells).run_items(&items, session, out))))
+}
+
+/// One push of many items.
+struct Push {
+    label: String,
+    tells: bool,
+    batch: Batch,
+    /// Items, and in the present batch those up to here, counted from the first line.
+    taken: u64,
+    /// For each push under way the number of its items and of its last line.
+    under_way: VecDeque<(usize, u64)>,
+    pushed: u64,
+    slot: Slot,
+    failed: bool,
+}
+
+impl Push {
+    fn new(label: String, tells: bool) -> Push {
+        Push {
+            label,
+            tells,
+            batch: Batch::default(),
+            taken: 0,
+            under_way: VecDeque::new(),
+            pushed: 0,
+            slot: Slot(0),
+            failed: false,
+        }
+    }
+
+    fn run_items(mut self, items: &[Vec<u8>], session: &mut Session, out: &mut Output) {
+        for item in items {
+            self.taken += 1;
+            if !self.batch.has_room_for(item) {
+                self.send(session, self.taken - 1);
+            }
+            self.batch.add(item);
+            while !session.has_room() {
+                self.hear(session, out);
+                session.turn(None, None);
+            }
+        }
+        self.finish(session, out);
+    }
+
+    fn run_stdin(mut self, session: &mut Session, out: &mut Output) {
+        let separator = if out.style.null { 0 } else { b'\n' };
+        let longest = if out.style.escape { 4 * ITEM_BYTES_MAX } else { ITEM_BYTES_MAX };
+        let result = Input::stdin(separator, longest).and_then(|mut input| self.read_all(&mut input, session, out));
+        self.finish(session, out);
+        if let Err(e) = result {
+            complain(&format!("stdin: {e}"));
+            out.note_status(74);
+        }
+    }
+
+    fn read_all(&mut self, input: &mut Input, session: &mut Session, out: &mut Output) -> io::Result<()> {
+        loop {
+            self.hear(session, out);
+            if self.failed {
+                return Ok(());
+            }
+            let drained = self.pack(input, session, out);
+            if drained && input.is_ended() {
+                return Ok(());
+            }
+            if drained && !self.batch.is_empty() && session.pending() < PUSHES_UNDER_WAY {
+                self.send(session, self.taken);
+            }
+            let reads = drained && session.has_room();
+            if session.turn(reads.then(|| input.fd()), None) {
+                input.fill()?;
+            }
+        }
+    }
+
+    /// Takes the lines that were read into batches; true when there are no more of them.
+    fn pack(&mut self, input: &mut Input, session: &mut Session, out: &mut Output) -> bool {
+        while session.has_room() {
+            let line = match input.next_line() {
+                Next::Line(line) => line,
+                Next::TooLong => {
+                    self.taken += 1;
+                    let why = format!("line {} has more than {ITEM_BYTES_MAX} bytes and was not pushed", self.taken);
+                    out.error(&Error::refused(Code::TooLarge, why));
+                    continue;
+                }
+                Next::Nothing | Next::End => return true,
+            };
+            self.taken += 1;
+            let unescaped;
+            let item = if out.style.escape {
+                match unescape(line).and_then(|item| check_item(&item).map(|()| item)) {
+                    Ok(item) => {
+                        unescaped = item;
+                        &unescaped[..]
+                    }
+                    Err(e) => {
+                        let code = if e.is(Code::TooLarge) { Code::TooLarge } else { Code::BadRequest };
+                        let why = format!("line {} was not pushed: {}", self.taken, e.message());
+                        out.error(&Error::refused(code, why));
+                        continue;
+                    }
+                }
+            } else {
+                line
+            };
+            if !self.batch.has_room_for(item) {
+                let through = self.taken - 1;
+                self.under_way.push_back((self.batch.ends.len(), through));
+                self.batch.submit(session, &self.label);
+            }
+            self.batch.add(item);
+        }
+        false
+    }
+
+    fn send(&mut self, session: &mut Session, through: u64) {
+        self.under_way.push_back((self.batch.ends.len(), through));
+        self.batch.submit(session, &self.label);
+    }
+
+    /// Takes the answers that are there.
+    fn hear(&mut self, session: &mut Session, out: &mut Output) {
+        while let Some(answer) = session.take() {
+            let (count, through) = self.under_way.pop_front().expect("an answer for each push");
+            match answer {
+                Ok(answer) => {
+                    self.pushed += count as u64;
+                    self.slot = answer.slot;
+                }
+                Err(Error::Refused { code, message, done }) => {
+                    self.failed = true;
+                    let first = through + 1 - count as u64;
+                    let message = format!("items {first} to {through}: {message}");
+                    out.error(&Error::Refused { code, message, done });
+                }
+                Err(e) => {
+                    // Said once: all that is under way has the same fate.
+                    if !std::mem::replace(&mut self.failed, true) {
+                        out.error(&e);
+                    }
+                    out.note_status(e.exit_status());
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, session: &mut Session, out: &mut Output) {
+        if !self.failed && !self.batch.is_empty() {
+            self.send(session, self.taken);
+        }
+        while session.pending() > 0 {
+            session.turn(None, None);
+            self.hear(session, out);
+        }
+        if self.tells && (!self.failed || self.pushed > 0) {
+            out.number("count", self.slot, self.pushed);
+        } else if out.style.lines && !self.failed {
+            out.ok(self.slot);
+        }
+    }
+}
+
+// ---- pop
+
+pub fn pop(call: &Call<'_>) -> Result<Plan, Refusal> {
+    let count = decimal(call.option(b'n').unwrap_or(b"1"));
+    let count = count.ok_or_else(|| Refusal::Usage("COUNT is a whole number".to_string()))?;
+    let label = call.label()?.to_string();
+    if count == 1 {
+        let mut bytes = Vec::new();
+        QueueOperation::Pop { target: Target::Label(&label), count: 1 }.encode(&mut bytes);
+        return Ok(Plan::Ask { ask: Ask::Request, bytes, print: print_items });
+    }
+    Ok(Plan::Run(Box::new(move |session, out| pop_many(&label, count, session, out))))
+}
+
+fn pop_many(label: &str, wanted: u64, session: &mut Session, out: &mut Output) {
+    let (mut printed, mut ahead) = (0, 0);
+    let mut asked = VecDeque::new();
+    let mut ended: Option<Error> = None;
+    loop {
+        while let Some(answer) = session.take() {
+            let count: u64 = asked.pop_front().expect("an answer for each pop");
+            match answer.and_then(|answer| try_print_items(out, &answer)) {
+                Ok(count) => printed += count as u64,
+                // The first says why; what is under way behind it is heard all the same.
+                Err(e) if ended.is_none() || e.exit_status() != 1 => {
+                    if let Some(earlier) = ended.replace(e).filter(|earlier| earlier.exit_status() != 1) {
+                        out.note_status(earlier.exit_status());
+                    }
+                }
+                Err(_) => {}
+            }
+            out.flush();
+            ahead -= count;
+        }
+        while ended.is_none() && printed + ahead < wanted {
+            let count = POP_ITEMS.min(wanted - printed - ahead);
+            if ahead + count > POP_AHEAD_MAX {
+                break;
+            }
+            let operation = QueueOperation::Pop { target: Target::Label(label), count: count as usize };
+            session.submit(Ask::Request, |bytes| operation.encode(bytes));
+            asked.push_back(count);
+            ahead += count;
+        }
+        if session.pending() == 0 {
+            break;
+        }
+        session.turn(None, None);
+    }
+    match ended {
+        Some(e) if printed < wanted || e.exit_status() != 1 => match e {
+            Error::Refused { code, message, done } if printed > 0 => {
+                let message = format!("{message} (after {printed} of {wanted} items)");
+                out.error(&Error::Refused { code, message, done });
+            }
+            e => out.error(&e),
+        },
+        _ => {}
+    }
+}

@@ -1,0 +1,318 @@
+//! A replica for tests: naive queues and a session table behind real sockets, shared by several doors, each of which
+//! can be told to misbehave. What it promises is what a group promises: each (session, number) is executed once.
+
+use crate::client::servers::Server;
+use crate::types::{ClusterId, ReplicaId, RequestNumber, SessionId, Slot};
+use crate::wire::answer::{error, Code};
+use crate::wire::client::{first_frame, kind, Admin, ToClient, ToReplica, VERSION};
+use crate::wire::codec::{Put, Reader};
+use crate::wire::operation::{service, Items, QueueOperation, QueueQuery, QueueRow, SessionOperation, Target};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// What a door does to the next requests, in this order of precedence.
+#[derive(Default, Debug, Clone)]
+pub struct Mood {
+    /// Executes the next so many requests, and closes the connection in place of each answer.
+    pub drop_answers: u32,
+    /// Closes the connection before the next so many requests are executed.
+    pub drop_requests: u32,
+    /// Refuses the next so many OPENs and requests with this code, and does not execute them.
+    pub refuse: Option<(Code, u32)>,
+    /// Says nothing at all.
+    pub mute: bool,
+    /// Answers everything twice.
+    pub twice: bool,
+    /// Answers HELLO with another version.
+    pub foreign: bool,
+}
+
+/// The state all doors share, as a group does.
+#[derive(Default, Debug)]
+pub struct Group {
+    pub queues: BTreeMap<u64, (String, VecDeque<Vec<u8>>)>,
+    pub sessions: BTreeMap<SessionId, BTreeMap<RequestNumber, (Slot, Vec<u8>)>>,
+    /// Operations executed, and requests that came again under their number.
+    pub executed: u64,
+    pub repeated: u64,
+    /// The order in which numbers were executed.
+    pub numbers: Vec<u64>,
+    pub ended: u64,
+    slot: u64,
+    last_id: u64,
+    pub moods: Vec<Mood>,
+    /// Connections that each door took.
+    pub connections: Vec<u32>,
+}
+
+/// Several doors to one group.
+pub struct Fake {
+    pub group: Arc<Mutex<Group>>,
+    pub servers: Vec<Server>,
+}
+
+impl Fake {
+    /// Opens so many doors on ports of the loopback device.
+    pub fn new(doors: usize) -> Fake {
+        let group = Arc::new(Mutex::new(Group::default()));
+        let mut servers = Vec::new();
+        for door in 0..doors {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            servers.push(Server::Tcp(listener.local_addr().expect("bound").to_string()));
+            {
+                let mut group = group.lock().expect("nobody panics with it");
+                group.moods.push(Mood::default());
+                group.connections.push(0);
+            }
+            let group = Arc::clone(&group);
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let group = Arc::clone(&group);
+                    std::thread::spawn(move || {
+                        Door { group, door, session: SessionId::NONE, gate: None }.serve(stream)
+                    });
+                }
+            });
+        }
+        Fake { group, servers }
+    }
+
+    pub fn group(&self) -> MutexGuard<'_, Group> {
+        self.group.lock().expect("nobody panics with it")
+    }
+}
+
+struct Door {
+    group: Arc<Mutex<Group>>,
+    door: usize,
+    session: SessionId,
+    /// The lowest number refused here: higher ones are refused until it returns.
+    gate: Option<RequestNumber>,
+}
+
+impl Door {
+    fn serve(&mut self, mut stream: TcpStream) {
+        self.group.lock().expect("sound").connections[self.door] += 1;
+        let (mut buffer, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
+        loop {
+            let mut out = Vec::new();
+            while let Some((frame, taken)) = first_frame(&buffer).expect("a client speaks the protocol") {
+                let frame = ToReplica::decode(frame).expect("a client speaks the protocol");
+                let goes_on = self.on_frame(frame, &mut out);
+                buffer.drain(..taken);
+                if !goes_on {
+                    let _ = stream.write_all(&out);
+                    return;
+                }
+            }
+            if stream.write_all(&out).is_err() {
+                return;
+            }
+            match stream.read(&mut chunk) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => buffer.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+
+    fn on_frame(&mut self, frame: ToReplica<'_>, out: &mut Vec<u8>) -> bool {
+        let shared = Arc::clone(&self.group);
+        let mut group = shared.lock().expect("sound");
+        let mood = group.moods[self.door].clone();
+        if mood.mute {
+            return true;
+        }
+        match frame {
+            ToReplica::Hello { .. } if mood.foreign => refuse(out, kind::HELLO, 0, Code::Version),
+            ToReplica::Hello { .. } => {
+                let replica = ReplicaId(self.door as u8 + 1);
+                ToClient::Welcome { version: VERSION, cluster: ClusterId(7), replica }.encode(out);
+            }
+            ToReplica::Open { token } => match group.refusal(self.door) {
+                Some(code) => refuse(out, kind::OPEN, token, code),
+                None => {
+                    group.slot += 1;
+                    self.session = SessionId { slot: Slot(group.slot), position: 0, digest: 1 };
+                    group.sessions.insert(self.session, BTreeMap::new());
+                    ToClient::Opened { token, session: self.session }.encode(out);
+                }
+            },
+            ToReplica::Use { session } => self.session = session,
+            ToReplica::Request { number, operation, .. } => return self.on_request(&mut group, number, operation, out),
+            ToReplica::Query { number, query, .. } => {
+                let answer = group.query(query);
+                let slot = Slot(group.slot);
+                ToClient::Found { number, slot, answer: &answer }.encode(out);
+            }
+            ToReplica::Admin { number, what } => {
+                let json = match what {
+                    Admin::Status => r#"{"id":1,"state":"regular","primary":true,"members":[1,2]}"#,
+                    Admin::Members => r#"[{"id":1,"address":"a:1","state":"regular"}]"#,
+                    Admin::Ready => r#"{"ready":true,"reason":""}"#,
+                };
+                ToClient::Told { number, json }.encode(out);
+            }
+        }
+        true
+    }
+
+    fn on_request(&mut self, group: &mut Group, number: RequestNumber, operation: &[u8], out: &mut Vec<u8>) -> bool {
+        let mood = &mut group.moods[self.door];
+        if mood.drop_requests > 0 {
+            mood.drop_requests -= 1;
+            return false;
+        }
+        let twice = mood.twice;
+        if let Some(code) = group.refusal(self.door) {
+            self.gate = Some(self.gate.map_or(number, |gate| gate.min(number)));
+            refuse(out, kind::REQUEST, number.0, code);
+            return true;
+        }
+        match self.gate {
+            Some(gate) if number > gate => {
+                refuse(out, kind::REQUEST, number.0, Code::Busy);
+                return true;
+            }
+            _ => self.gate = None,
+        }
+        if !group.sessions.contains_key(&self.session) {
+            refuse(out, kind::REQUEST, number.0, Code::Expired);
+            return true;
+        }
+        let (slot, answer) = group.execute(self.session, number, operation);
+        let mood = &mut group.moods[self.door];
+        if mood.drop_answers > 0 {
+            mood.drop_answers -= 1;
+            return false;
+        }
+        for _ in 0..=u32::from(twice) {
+            ToClient::Reply { number, slot, answer: &answer }.encode(out);
+        }
+        true
+    }
+}
+
+fn refuse(out: &mut Vec<u8>, refused: u8, number: u64, code: Code) {
+    ToClient::Refused { refused, number, code, maybe_done: false, message: "because" }.encode(out);
+}
+
+impl Group {
+    fn refusal(&mut self, door: usize) -> Option<Code> {
+        let (code, times) = self.moods[door].refuse.as_mut()?;
+        *times = times.checked_sub(1)?;
+        Some(*code)
+    }
+
+    fn execute(&mut self, session: SessionId, number: RequestNumber, operation: &[u8]) -> (Slot, Vec<u8>) {
+        if let Some(answer) = self.sessions[&session].get(&number) {
+            self.repeated += 1;
+            return answer.clone();
+        }
+        self.slot += 1;
+        self.executed += 1;
+        self.numbers.push(number.0);
+        let answer = match operation[0] {
+            service::QUEUE => self.apply(QueueOperation::decode(&operation[1..]).expect("well formed")),
+            _ => {
+                assert_eq!(SessionOperation::decode(&operation[1..]), Ok(SessionOperation::End));
+                self.ended += 1;
+                vec![0]
+            }
+        };
+        let answer = (Slot(self.slot), answer);
+        self.sessions.entry(session).or_default().insert(number, answer.clone());
+        answer
+    }
+
+    fn find(&self, target: Target<'_>) -> Option<u64> {
+        match target {
+            Target::Id(id) => self.queues.contains_key(&id).then_some(id),
+            Target::Label(label) => self.queues.iter().find(|(_, (l, _))| l == label).map(|(&id, _)| id),
+        }
+    }
+
+    fn find_or_make(&mut self, label: &str) -> u64 {
+        self.find(Target::Label(label)).unwrap_or_else(|| {
+            self.last_id += 1;
+            self.queues.insert(self.last_id, (label.to_string(), VecDeque::new()));
+            self.last_id
+        })
+    }
+
+    fn apply(&mut self, operation: QueueOperation<'_>) -> Vec<u8> {
+        let mut answer = vec![Code::Ok as u8];
+        let target = match operation {
+            QueueOperation::Create { label } => {
+                answer.put_varint(self.find_or_make(label));
+                return answer;
+            }
+            QueueOperation::Push { target: Target::Label(label), .. } => Target::Id(self.find_or_make(label)),
+            QueueOperation::Push { target, .. }
+            | QueueOperation::Destroy { target }
+            | QueueOperation::Pop { target, .. }
+            | QueueOperation::Purge { target } => target,
+        };
+        let Some(id) = self.find(target) else { return error(Code::NoQueue, "there is no such queue") };
+        let (_, queue) = self.queues.get_mut(&id).expect("found");
+        match operation {
+            QueueOperation::Push { items, .. } => queue.extend(items.iter().map(<[u8]>::to_vec)),
+            QueueOperation::Pop { count, .. } => {
+                if queue.is_empty() {
+                    return error(Code::Empty, "there is no item");
+                }
+                let items: Vec<Vec<u8>> = queue.drain(..count.min(queue.len())).collect();
+                Items::encode(&mut answer, items.iter().map(Vec::as_slice));
+            }
+            QueueOperation::Purge { .. } => answer.put_varint(queue.drain(..).count() as u64),
+            _ => drop(self.queues.remove(&id)),
+        }
+        answer
+    }
+
+    fn query(&self, query: &[u8]) -> Vec<u8> {
+        let mut answer = vec![Code::Ok as u8];
+        let no_queue = error(Code::NoQueue, "there is no such queue");
+        match QueueQuery::decode(&query[1..]).expect("well formed") {
+            QueueQuery::Id { label } => match self.find(Target::Label(label)) {
+                Some(id) => answer.put_varint(id),
+                None => return no_queue,
+            },
+            QueueQuery::Size { target } => match self.find(target) {
+                Some(id) => answer.put_varint(self.queues[&id].1.len() as u64),
+                None => return no_queue,
+            },
+            QueueQuery::Peek { target, count } => match self.find(target).map(|id| &self.queues[&id].1) {
+                Some(queue) if queue.is_empty() => return error(Code::Empty, "there is no item"),
+                Some(queue) => {
+                    let count = count.min(queue.len());
+                    Items::encode(
+                        &mut answer,
+                        queue.iter().take(count).map(Vec::as_slice).collect::<Vec<_>>().into_iter(),
+                    );
+                }
+                None => return no_queue,
+            },
+            QueueQuery::List { after } => {
+                let by_label: BTreeMap<&str, u64> = self.queues.iter().map(|(&id, (l, _))| (l.as_str(), id)).collect();
+                for (label, id) in by_label.into_iter().filter(|(label, _)| *label > after) {
+                    let size = self.queues[&id].1.len() as u64;
+                    QueueRow { label, id, size, leased: 0, delayed: 0, waiters: 0, bytes: 0, oldest_ms: 0 }
+                        .encode(&mut answer);
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// The items of an answer's body.
+pub fn items_of(body: &[u8]) -> Vec<Vec<u8>> {
+    let items = Items::decode(&mut Reader::new(body), 4096).expect("a list");
+    items.iter().map(<[u8]>::to_vec).collect()
+}
+
+/// Long enough for anything that works.
+pub const PATIENT: Duration = Duration::from_secs(10);

@@ -1,0 +1,138 @@
+//! How long is waited for what, and what is reported when patience ends: a refusal for now where nothing was done,
+//! `unknown-outcome` where something may have been.
+
+use super::{Session, Stage, State};
+use crate::client::error::{Done, Error};
+use crate::wire::answer::Code;
+use std::time::{Duration, Instant};
+
+/// With a timeout of 0 an attempt still gets this long to connect and to be answered.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+impl Session {
+    pub(super) fn patience(&self) -> Duration {
+        if self.impatient {
+            Duration::ZERO
+        } else {
+            self.timeout
+        }
+    }
+
+    /// How long the replica in use may take before an attempt counts as made.
+    pub(super) fn attempt(&self) -> Duration {
+        match self.patience() {
+            Duration::ZERO => ATTEMPT,
+            patience => patience.min(ATTEMPT),
+        }
+    }
+
+    pub(super) fn silence_max(&self) -> Duration {
+        match self.patience() {
+            Duration::ZERO => self.silence,
+            patience => self.silence.min(patience / 2),
+        }
+    }
+
+    /// Reports what has waited long enough.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        while self.has_open() && self.is_over(now) {
+            if !self.give_up_one() {
+                return self.give_up_all();
+            }
+        }
+    }
+
+    /// Whether the oldest that is not done has had its time and at least one attempt at every server.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        if self.hopeless >= self.servers.len() {
+            return true;
+        }
+        let first = &self.entries[(self.open - self.front) as usize];
+        if now < first.since.max(self.progress) + self.patience() {
+            return false;
+        }
+        let all_tried = self.tried >= self.servers.len();
+        match first.state {
+            State::Refused(_) => all_tried && self.in_flight == 0,
+            _ if all_tried && self.connection.is_none() => true,
+            _ if self.retry_at.is_some() => all_tried,
+            _ => now >= self.heard + self.attempt(),
+        }
+    }
+
+    /// Reports the refusal of the oldest alone, if all that waits is certainly not done: its number is free again,
+    /// and what follows gets its own attempt. False where that is not so.
+    pub(super) fn give_up_one(&mut self) -> bool {
+        if self.in_flight > 0 || self.connection.is_none() || self.open_entries().any(|entry| entry.may_be_done()) {
+            return false;
+        }
+        let ticket = self.open;
+        let entry = self.entry(ticket);
+        let State::Refused(error) = &entry.state else { return false };
+        let (error, length) = (error.clone(), entry.bytes.len());
+        if error.is(Code::NotPrimary) || error.is(Code::Stopping) {
+            return false;
+        }
+        self.renumber();
+        self.settle(ticket, Err(error), length);
+        self.requeue();
+        self.retry_at = None;
+        self.tried = 0;
+        self.cautious = true;
+        true
+    }
+
+    /// Nothing that waits may be done: its numbers are free again.
+    pub(super) fn renumber(&mut self) {
+        let lowest = self.open_entries().map(|entry| std::mem::take(&mut entry.number)).filter(|&n| n > 0).min();
+        self.next_number = lowest.unwrap_or(self.next_number);
+    }
+
+    pub(super) fn give_up_all(&mut self) {
+        let unknown = self.open_entries().any(|entry| entry.may_be_done());
+        if !unknown {
+            self.renumber();
+        }
+        let mut reachable = self.connection.is_some() && self.stage != Stage::Greeting;
+        for ticket in self.open..self.front + self.entries.len() as u64 {
+            if !self.entry(ticket).is_done() {
+                let error = self.verdict(ticket);
+                reachable |= !matches!(error, Error::Unreachable { .. });
+                let length = self.entry(ticket).bytes.len();
+                self.settle(ticket, Err(error), length);
+            }
+        }
+        self.impatient |= !reachable;
+        (self.tried, self.hopeless, self.trouble) = (0, 0, None);
+        if unknown {
+            self.abandon_session();
+        } else if self.owes() {
+            self.disconnect();
+        }
+        self.retry_at = None;
+        self.leave_by = None;
+    }
+
+    /// What is reported about something that nobody answered.
+    pub(super) fn verdict(&mut self, ticket: u64) -> Error {
+        let trouble = self.trouble.clone();
+        let server = self.servers[self.at].to_string();
+        let seconds = self.patience().max(self.attempt()).as_secs_f32();
+        let greeting = self.stage == Stage::Greeting;
+        let entry = self.entry(ticket);
+        if entry.may_be_done() {
+            let why = trouble.map(|e| format!(": {e}")).unwrap_or_default();
+            let message = format!("sent, and no answer within {seconds} s; it may have been done{why}");
+            return Error::Refused { code: Code::UnknownOutcome, message, done: Done::Unknown };
+        }
+        match (&entry.state, trouble) {
+            (State::Refused(Error::Refused { code, message, .. }), _) => Error::refused(*code, message.clone()),
+            (_, Some(Error::Refused { code, message, .. })) => Error::refused(code, message),
+            (_, Some(unreachable)) => unreachable,
+            (_, None) if greeting => {
+                Error::Unreachable { message: format!("no replica could be reached: {server} does not answer") }
+            }
+            (_, None) => Error::refused(Code::Busy, format!("{server} gave no answer within {seconds} s")),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Which replica is spoken to, and when the next one is tried: on a failure, a silence, or a refusal to serve at all.
+
+use super::{Session, Stage, State};
+use crate::client::connection::Connection;
+use crate::client::error::Error;
+use crate::wire::answer::Code;
+use std::time::{Duration, Instant};
+
+/// A connection attempt to one address takes no longer than this while there are other servers.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// A replica that owes answers and says nothing for so long is left for the next; doubled with each in vain.
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
+/// How long answers still under way are waited for before a replica that is not primary is left.
+pub(super) const LEAVE: Duration = Duration::from_millis(200);
+/// The pause after all servers were tried in vain; doubled each time.
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+
+impl Session {
+    /// Connects if nothing is connected and no pause is on.
+    pub(super) fn reach(&mut self, now: Instant) {
+        if let Some(by) = self.leave_by {
+            if self.in_flight == 0 || now >= by {
+                self.leave(now);
+            }
+        } else if self.owes() && self.servers.len() > 1 && now >= self.heard + self.silence_max() {
+            self.silence *= 2;
+            let silent = Error::refused(Code::Busy, format!("{} does not answer", self.servers[self.at]));
+            self.fail(silent, now);
+        }
+        if self.connection.is_some() || self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
+        let patience = if self.servers.len() > 1 { CONNECT_MAX } else { CONNECT_MAX.max(self.patience()) };
+        match Connection::connect(&self.servers[self.at], patience) {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.stage = Stage::Greeting;
+                self.heard = Instant::now();
+            }
+            Err(e) => {
+                let message = format!("no replica could be reached: {}: {e}", self.servers[self.at]);
+                self.fail(Error::Unreachable { message }, now);
+            }
+        }
+    }
+
+    /// The present server is of no use now: remembers why and goes on to the next, after a pause once all were tried.
+    pub(super) fn fail(&mut self, why: Error, now: Instant) {
+        // A refusal says more than a server that is not there.
+        if !matches!((&self.trouble, &why), (Some(Error::Refused { .. }), Error::Unreachable { .. })) {
+            self.trouble = Some(why);
+        }
+        self.leave(now);
+    }
+
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.disconnect();
+        self.at = (self.at + 1) % self.servers.len();
+        self.tried += 1;
+        if self.tried % self.servers.len() == 0 {
+            self.pause_until_retry(now);
+        }
+    }
+
+    pub(super) fn pause_until_retry(&mut self, now: Instant) {
+        self.retry_at = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+
+    /// Drops the connection: what was sent on it and not answered waits to be sent again.
+    pub(super) fn disconnect(&mut self) {
+        self.connection = None;
+        self.stage = Stage::Greeting;
+        self.leave_by = None;
+        self.requeue();
+        self.in_flight = 0;
+    }
+
+    /// All that is not done waits to be sent, from the lowest ticket on.
+    pub(super) fn requeue(&mut self) {
+        self.open_entries().for_each(|entry| entry.state = State::Queued);
+        self.cursor = self.open;
+    }
+}

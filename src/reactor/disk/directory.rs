@@ -1,0 +1,275 @@
+//! What a data directory holds: `lock`, `meta`, segments `log-N` (N in 16 hex digits) and, while the next segment is
+//! being prepared, `spare`. Other files are left alone. A `meta` that cannot be read makes the whole memory
+//! distrusted: it is set aside with the log, and the replica begins blank (DESIGN 5.6).
+
+use std::ffi::CString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::Target;
+use crate::log::meta::META_BYTES;
+use crate::log::{Meta, SegmentNumber};
+use crate::reactor::exit::Exit;
+use crate::types::ReplicaId;
+
+/// An open, locked data directory.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    handle: Rc<Target>,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// What a start-up finds.
+#[derive(Debug)]
+pub struct Found {
+    pub meta: Option<Meta>,
+    pub segments: Vec<(SegmentNumber, Mapping)>,
+    /// What an operator should know about it.
+    pub warning: Option<String>,
+}
+
+/// A segment's bytes, mapped read-only.
+#[derive(Debug)]
+pub struct Mapping {
+    start: *mut libc::c_void,
+    length: usize,
+}
+
+impl Mapping {
+    fn new(file: &File, length: usize) -> io::Result<Mapping> {
+        // SAFETY: a fresh private mapping of a file that only this process, which holds the lock, writes.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping { start, length })
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped and readable for as long as `self` lives; nothing writes while the log is read.
+        unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, whole.
+        unsafe { libc::munmap(self.start, self.length) };
+    }
+}
+
+impl Directory {
+    /// Opens and locks a directory, making it if it is not there.
+    pub fn open(path: &Path) -> Result<Directory, Exit> {
+        let unusable = |what: &str, e: &io::Error| {
+            Exit::configuration(format!("data directory {}: cannot {what}: {e}", path.display()))
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| unusable("make it", &e))?;
+        let file = File::open(path).map_err(|e| unusable("open it", &e))?;
+        let handle = Rc::new(Target { file, path: path.to_owned() });
+        let mut lock = OpenOptions::new();
+        let lock = lock.read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join("lock"));
+        let mut lock = lock.map_err(|e| unusable("write to it", &e))?;
+        take_lock(&lock, path)?;
+        let noted = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        noted.map_err(|e| unusable("write to it", &e))?;
+        Ok(Directory { path: path.to_owned(), handle, _lock: lock })
+    }
+
+    /// Opens a directory that is there, without leaving a trace. Errors if it is in use.
+    pub fn open_to_look(path: &Path) -> Result<Directory, Exit> {
+        let file = File::open(path).map_err(|e| Exit::io("open", path, &e))?;
+        let lock = match File::open(path.join("lock")) {
+            Ok(lock) => lock,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                file.try_clone().map_err(|e| Exit::io("open", path, &e))?
+            }
+            Err(e) => return Err(Exit::io("open", &path.join("lock"), &e)),
+        };
+        take_lock(&lock, path)?;
+        Ok(Directory { path: path.to_owned(), handle: Rc::new(Target { file, path: path.to_owned() }), _lock: lock })
+    }
+
+    /// The directory itself, for syncing.
+    pub(super) fn target(&self) -> Rc<Target> {
+        self.handle.clone()
+    }
+
+    /// Inode and creation time (0 where the file system keeps none): not those of a copy.
+    pub fn identity(&self) -> Result<[u64; 2], Exit> {
+        // SAFETY: statx fills `stat`, which is plain numbers, for a valid descriptor.
+        let (result, stat) = unsafe {
+            let mut stat: libc::statx = std::mem::zeroed();
+            let (fd, mask) = (self.handle.file.as_raw_fd(), libc::STATX_INO | libc::STATX_BTIME);
+            (libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut stat), stat)
+        };
+        if result != 0 {
+            return Err(Exit::io("examine", &self.path, &io::Error::last_os_error()));
+        }
+        let born = stat.stx_btime.tv_sec as u64 * 1_000_000_000 + u64::from(stat.stx_btime.tv_nsec);
+        Ok([stat.stx_ino, if stat.stx_mask & libc::STATX_BTIME == 0 { 0 } else { born }])
+    }
+
+    /// Reads all there is for replica `id`. Errors where it belongs to another, or to a newer version.
+    pub fn read(&self, id: ReplicaId) -> Result<Found, Exit> {
+        let path = self.path.join("meta");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(Exit::io("read", &path, &e)),
+        };
+        let numbers = self.segment_numbers()?;
+        let mut segments = Vec::new();
+        for number in numbers {
+            let path = self.segment_path(number);
+            let file = File::open(&path).map_err(|e| Exit::io("open", &path, &e))?;
+            let length = file.metadata().map_err(|e| Exit::io("examine", &path, &e))?.len() as usize;
+            // What is found counts as durable from now on: what only the page cache had must not go unnoticed.
+            file.sync_data().map_err(|e| Exit::io("sync", &path, &e))?;
+            if length > 0 {
+                segments.push((number, Mapping::new(&file, length).map_err(|e| Exit::io("map", &path, &e))?));
+            }
+        }
+        let why = match Meta::choose(&bytes) {
+            Ok(Some(meta)) if meta.id != id => {
+                let path = self.path.display();
+                let message = format!("data directory {path}: belongs to replica {}, not {id}", meta.id);
+                return Err(Exit::configuration(message));
+            }
+            Ok(Some(meta)) => return Ok(Found { meta: Some(meta), segments, warning: None }),
+            Ok(None) if segments.is_empty() => return Ok(Found { meta: None, segments, warning: None }),
+            Ok(None) => "is missing beside a log".to_owned(),
+            Err(e) if e.field == "format" => {
+                let path = self.path.display();
+                return Err(Exit::configuration(format!("data directory {path}: written by a newer version of ftqd")));
+            }
+            Err(e) => format!("cannot be read ({e})"),
+        };
+        let warning = Some(format!("meta {why}: the replica's memory is not to be trusted, it begins blank"));
+        Ok(Found { meta: None, segments: Vec::new(), warning })
+    }
+
+    /// Moves `meta` and the log into a directory of their own beside them, where they are left alone.
+    pub fn set_aside(&self) -> Result<PathBuf, Exit> {
+        let free = (1u32..).map(|k| self.path.join(format!("set-aside-{k}"))).find(|p| !p.exists());
+        let aside = free.expect("one of four thousand million names is free");
+        DirBuilder::new().mode(0o700).create(&aside).map_err(|e| Exit::io("make", &aside, &e))?;
+        let segments = self.segment_numbers()?.into_iter().map(segment_name);
+        for name in segments.chain(["meta".to_owned()]) {
+            match fs::rename(self.path.join(&name), aside.join(&name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Exit::io("set aside", &aside, &e)),
+                _ => {}
+            }
+        }
+        self.handle.file.sync_all().map_err(|e| Exit::io("sync", &self.path, &e))?;
+        Ok(aside)
+    }
+
+    fn segment_numbers(&self) -> Result<Vec<SegmentNumber>, Exit> {
+        let entries = fs::read_dir(&self.path).map_err(|e| Exit::io("read", &self.path, &e))?;
+        let mut numbers = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(|e| Exit::io("read", &self.path, &e))?.file_name();
+            numbers.extend(name.to_str().and_then(segment_number));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn segment_path(&self, number: SegmentNumber) -> PathBuf {
+        self.path.join(segment_name(number))
+    }
+
+    /// `meta`, written whole once so that a full disk cannot stop a later write.
+    pub(super) fn open_meta(&self) -> Result<Target, Exit> {
+        let path = self.path.join("meta");
+        let file = open_or_make(&path)?;
+        let length = file.metadata().map_err(|e| Exit::io("examine", &path, &e))?.len() as usize;
+        if length < META_BYTES {
+            let zeros = vec![0; META_BYTES - length];
+            let mut file = &file;
+            let written = io::Seek::seek(&mut file, io::SeekFrom::End(0)).and_then(|_| file.write_all(&zeros));
+            written.and_then(|()| file.sync_all()).map_err(|e| Exit::io("write to", &path, &e))?;
+            self.handle.file.sync_all().map_err(|e| Exit::io("sync", &self.path, &e))?;
+        }
+        Ok(Target { file, path })
+    }
+
+    /// A segment that is there already.
+    pub(super) fn open_segment(&self, number: SegmentNumber) -> Result<Option<Target>, Exit> {
+        let path = self.segment_path(number);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => Ok(Some(Target { file, path })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Exit::io("open", &path, &e)),
+        }
+    }
+
+    /// A segment whose blocks are reserved but not written: syncs take longer, but nobody waits for it.
+    pub(super) fn create_segment(&self, number: SegmentNumber, bytes: u64) -> Result<Target, Exit> {
+        let path = self.segment_path(number);
+        let file = open_or_make(&path)?;
+        // SAFETY: a valid descriptor.
+        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as libc::off_t) } {
+            0 => Ok(Target { file, path }),
+            error => Err(Exit::io("reserve space for", &path, &io::Error::from_raw_os_error(error))),
+        }
+    }
+
+    /// An empty `spare`; one that an earlier run left may not be whole.
+    pub(super) fn create_spare(&self) -> Result<Target, Exit> {
+        let path = self.path.join("spare");
+        let file = open_or_make(&path)?;
+        Ok(Target { file, path })
+    }
+
+    /// The spare becomes a segment.
+    pub(super) fn rename_spare(&self, file: File, number: SegmentNumber) -> Result<Target, Exit> {
+        let path = self.segment_path(number);
+        fs::rename(self.path.join("spare"), &path).map_err(|e| Exit::io("make", &path, &e))?;
+        Ok(Target { file, path })
+    }
+}
+
+/// Locks the file that stands for the directory, as long as it is open. Errors if another process has it.
+fn take_lock(mut lock: &File, directory: &Path) -> Result<(), Exit> {
+    // SAFETY: a valid descriptor.
+    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(());
+    }
+    let mut owner = String::new();
+    let _ = lock.read_to_string(&mut owner);
+    let (directory, owner) = (directory.display(), owner.trim());
+    Err(Exit::configuration(format!("data directory {directory}: in use by another ftqd (process {owner})")))
+}
+
+fn open_or_make(path: &Path) -> Result<File, Exit> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.map_err(|e| Exit::io("open", path, &e))
+}
+
+fn segment_name(number: SegmentNumber) -> String {
+    format!("log-{:016x}", number.0)
+}
+
+/// The number in a segment's name; `None` for all other names.
+fn segment_number(name: &str) -> Option<SegmentNumber> {
+    let number = SegmentNumber(u64::from_str_radix(name.strip_prefix("log-")?, 16).ok()?);
+    (segment_name(number) == name).then_some(number)
+}
+
+/// Whether this process could make or use the directory: for `--check`, which must not touch anything.
+pub fn is_writable(path: &Path) -> bool {
+    let name = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+    // SAFETY: a string with its end.
+    unsafe { libc::access(name.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
+}

@@ -1,0 +1,181 @@
+//! Faults on purpose, for tests and the demo: lines on an inherited descriptor make this replica lose what it sends.
+//! `loss PERCENT`, `partition ID,...` (only those replicas are reached), `heal` (no faults any more). There is no
+//! other way to reach this module.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+
+use crate::limits::REPLICA_ID_MAX;
+use crate::replica::Dest;
+use crate::rng::Rng;
+use crate::types::ReplicaId;
+
+/// A longer line is no command.
+const LINE_BYTES_MAX: usize = 1024;
+
+/// Which datagrams are lost.
+#[derive(Debug)]
+pub struct Faults {
+    rng: Rng,
+    loss_ppm: u32,
+    /// Only these are reached; `None` for all.
+    reached: Option<Dest>,
+}
+
+impl Faults {
+    pub fn new(seed: u64) -> Faults {
+        Faults { rng: Rng::new(seed), loss_ppm: 0, reached: None }
+    }
+
+    /// Whether the next datagram to this replica is lost.
+    pub fn drops(&mut self, to: ReplicaId) -> bool {
+        self.reached.is_some_and(|r| !r.contains(to)) || (self.loss_ppm > 0 && self.rng.chance(self.loss_ppm))
+    }
+
+    /// Carries out one line. Errors say what is wrong with it.
+    pub fn command(&mut self, line: &str) -> Result<(), String> {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next(), words.next()) {
+            (Some("loss"), Some(percent), None) => {
+                let value = percent.parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
+                let value = value.ok_or_else(|| format!("loss {percent}: must be 0 to 100"))?;
+                self.loss_ppm = (value * 10_000.0) as u32;
+            }
+            (Some("partition"), Some(ids), None) => {
+                let reached = ids.split(',').try_fold(Dest::default(), |all, id| match id.parse::<u8>() {
+                    Ok(n) if (1..=REPLICA_ID_MAX).contains(&n) => Ok(all.with(ReplicaId(n))),
+                    _ => Err(format!("partition: '{id}' is no replica")),
+                })?;
+                self.reached = Some(reached);
+            }
+            (Some("heal"), None, None) => {
+                self.loss_ppm = 0;
+                self.reached = None;
+            }
+            _ => return Err(format!("unknown fault '{}'", line.trim())),
+        }
+        Ok(())
+    }
+}
+
+/// Where the commands come from.
+#[derive(Debug)]
+pub struct FaultInput {
+    file: File,
+    line: Vec<u8>,
+    closed: bool,
+}
+
+impl FaultInput {
+    /// Takes over an inherited pipe or socket. Errors if there is none of this number.
+    pub fn new(fd: RawFd) -> io::Result<FaultInput> {
+        // SAFETY: only asked for its flags, which fails if there is no such descriptor.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+        // SAFETY: as above; a descriptor that is there is set non-blocking, for itself and the loop.
+        if flags < 0 || unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the operator hands the descriptor over for this purpose.
+        Ok(FaultInput { file: unsafe { File::from_raw_fd(fd) }, line: Vec::new(), closed: false })
+    }
+
+    pub fn raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// The whole lines that have come. Never waits.
+    pub fn lines(&mut self) -> Vec<String> {
+        let (mut lines, mut buffer) = (Vec::new(), [0; 512]);
+        while !self.closed {
+            match self.file.read(&mut buffer) {
+                Ok(0) => self.closed = true,
+                Ok(count) => self.take(&buffer[..count], &mut lines),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        lines
+    }
+
+    fn take(&mut self, bytes: &[u8], lines: &mut Vec<String>) {
+        for &byte in bytes {
+            if byte == b'\n' {
+                lines.push(String::from_utf8_lossy(&self.line).into_owned());
+                self.line.clear();
+            } else if self.line.len() < LINE_BYTES_MAX {
+                self.line.push(byte);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::UnixStream;
+
+    fn lost(faults: &mut Faults, to: u8) -> u32 {
+        (0..10_000).map(|_| u32::from(faults.drops(ReplicaId(to)))).sum()
+    }
+
+    #[test]
+    fn loss_is_a_share_of_what_is_sent() {
+        let mut faults = Faults::new(1);
+        assert_eq!(lost(&mut faults, 2), 0);
+        faults.command("loss 10").expect("a command");
+        assert!((800..1200).contains(&lost(&mut faults, 2)));
+        faults.command(" loss  0.5 ").expect("a command");
+        assert!((20..90).contains(&lost(&mut faults, 2)));
+        faults.command("loss 100").expect("a command");
+        assert_eq!(lost(&mut faults, 2), 10_000);
+        faults.command("heal").expect("a command");
+        assert_eq!(lost(&mut faults, 2), 0);
+    }
+
+    #[test]
+    fn a_partition_reaches_its_side_only() {
+        let mut faults = Faults::new(1);
+        faults.command("partition 1,3").expect("a command");
+        assert_eq!((lost(&mut faults, 1), lost(&mut faults, 2), lost(&mut faults, 3)), (0, 10_000, 0));
+        faults.command("heal").expect("a command");
+        assert_eq!(lost(&mut faults, 2), 0);
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_changes_nothing() {
+        let mut faults = Faults::new(1);
+        for line in [
+            "",
+            "loss",
+            "loss x",
+            "loss 101",
+            "loss NaN",
+            "loss 1 2",
+            "partition",
+            "partition 0",
+            "partition 1,,2",
+            "heal now",
+            "explode",
+        ] {
+            assert!(faults.command(line).is_err(), "{line}");
+        }
+        assert_eq!(lost(&mut faults, 2), 0);
+    }
+
+    #[test]
+    fn lines_come_from_a_descriptor() {
+        let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+        let mut input = FaultInput::new(theirs.into_raw_fd()).expect("a descriptor");
+        assert!(input.lines().is_empty());
+        ours.write_all(b"loss 5\nhea").expect("written");
+        assert_eq!(input.lines(), ["loss 5"]);
+        ours.write_all(b"l\n").expect("written");
+        drop(ours);
+        assert_eq!(input.lines(), ["heal"]);
+        assert!(input.lines().is_empty());
+        assert!(FaultInput::new(-1).is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! From a command line to a turning loop, or to a message and a status: options, book, data directory, sockets, and
+//! then the core with what the disk holds.
+
+use mio::Poll;
+use std::fs;
+use std::path::Path;
+
+use crate::group::view::{Book, Peer};
+use crate::limits::SEGMENT_BYTES;
+use crate::log::{replay, SegmentNumber};
+use crate::reactor::book::{self, Located};
+use crate::reactor::clients::Clients;
+use crate::reactor::disk::{self, Directory, Disk, Found};
+use crate::reactor::exit::{self, Exit};
+use crate::reactor::fault::{FaultInput, Faults};
+use crate::reactor::logger::Logger;
+use crate::reactor::options::{self, BookSource, Command, Environment, Options};
+use crate::reactor::os::{self, Notifier, Signals};
+use crate::reactor::udp::Udp;
+use crate::reactor::wheel::Wheel;
+use crate::reactor::{Reactor, FIRST_CLIENT};
+use crate::replica::{Config, Level, Outbox, Replica, Stored};
+use crate::rng::Rng;
+
+/// Runs ftqd with these arguments, the program's name not included. Gives the exit status.
+pub fn main(args: &[String]) -> i32 {
+    let variable = |name: &str| std::env::var(name).ok();
+    // SAFETY: only asks.
+    let root = unsafe { libc::geteuid() } == 0;
+    let command = match options::parse(args, &Environment { variable: &variable, root }) {
+        Ok(command) => command,
+        Err(exit) => return report(&Logger::new(None, Level::Error), &exit),
+    };
+    match command {
+        Command::Say(text) => {
+            print!("{text}");
+            exit::OK
+        }
+        Command::Check(options) => {
+            let logger = Logger::new(Some(options.id), options.log_level);
+            check(&options).map_or_else(
+                |e| report(&logger, &e),
+                |text| {
+                    print!("{text}");
+                    exit::OK
+                },
+            )
+        }
+        Command::Run(options) => {
+            let logger = Logger::new(Some(options.id), options.log_level);
+            let ran = start(&options, &logger).and_then(Reactor::run);
+            ran.unwrap_or_else(|e| report(&logger, &e))
+        }
+    }
+}
+
+fn report(logger: &Logger, exit: &Exit) -> i32 {
+    logger.log(Level::Error, &exit.message);
+    exit.status
+}
+
+/// The book and where its replicas are. Errors where it is wrong, or not safe without a key.
+fn read_book(options: &Options) -> Result<(Book, Vec<Located>), Exit> {
+    let (book, name) = match &options.book {
+        BookSource::Loopback { count, port } => (book::on_loopback(*count, *port), "--n".to_owned()),
+        BookSource::File(path) => {
+            let name = path.display().to_string();
+            let text = fs::read(path).map_err(|e| Exit::configuration(format!("cannot read {name}: {e}")))?;
+            (book::parse(&String::from_utf8_lossy(&text), &name)?, name)
+        }
+    };
+    if !book.iter().any(|e| e.id == options.id) {
+        return Err(Exit::configuration(format!("{name}: replica {} is not listed", options.id)));
+    }
+    if usize::from(options.min_members) > book.len() {
+        let message = format!("--min-members {} is more than the {} of {name}", options.min_members, book.len());
+        return Err(Exit::configuration(message));
+    }
+    let located = book::resolve(&book, options.id)?;
+    let open = located.iter().find(|l| !l.address.ip().is_loopback());
+    if let Some(open) = open.filter(|_| !options.insecure) {
+        let message = format!(
+            "{name}: replica {} is at {}, which is not loopback, and there is no key: anybody who reaches these ports \
+             could read and change everything. On a trusted network, allow it with --insecure",
+            open.id, open.address
+        );
+        return Err(Exit::configuration(message));
+    }
+    Ok((book, located))
+}
+
+/// Reads everything a start would read and touches nothing.
+fn check(options: &Options) -> Result<String, Exit> {
+    let (book, located) = read_book(options)?;
+    let mut text = format!("replica {} of {}\n", options.id, book.len());
+    for (entry, place) in book.iter().zip(&located) {
+        text += &format!("  {} {} ({})\n", entry.id, entry.address, place.address);
+    }
+    let path = &options.data;
+    if path.exists() {
+        if !disk::is_writable(path) {
+            return Err(Exit::configuration(format!("data directory {}: cannot be written to", path.display())));
+        }
+        let found = Directory::open_to_look(path)?.read(options.id)?;
+        text += &format!("data directory {}: {}\n", path.display(), describe(&found));
+    } else {
+        text += &format!("data directory {}: is not there, will be made\n", path.display());
+    }
+    Ok(text)
+}
+
+fn describe(found: &Found) -> String {
+    let slices: Vec<(SegmentNumber, &[u8])> = found.segments.iter().map(|(n, m)| (*n, m.bytes())).collect();
+    let log = replay(&slices);
+    let state = match (&found.warning, &found.meta, &log.damaged) {
+        (Some(warning), ..) => warning.clone(),
+        (None, _, Some(damage)) => format!("log is damaged: {damage}"),
+        (None, None, None) => "blank".to_owned(),
+        (None, Some(meta), None) => format!("incarnation {}, {} segments", meta.incarnation, slices.len()),
+    };
+    format!("{state}, last slot {}", log.end())
+}
+
+/// Opens everything and brings the core up.
+fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
+    let (book, located) = read_book(options)?;
+    os::raise_open_files();
+    let entropy = os::entropy().map_err(|e| Exit::system("get entropy", &e))?;
+    let mut seeds = Rng::new(entropy);
+    let faults = match options.fault_fd {
+        Some(fd) => {
+            let input = FaultInput::new(fd).map_err(|e| Exit::usage(format!("--fault-fd {fd}: {e}")))?;
+            Some((input, Faults::new(seeds.next_u64())))
+        }
+        None => None,
+    };
+    let directory = Directory::open(&options.data)?;
+    let found = directory.read(options.id)?;
+    if let Some(warning) = &found.warning {
+        let aside = directory.set_aside()?;
+        logger.log(Level::Warning, &format!("{warning}; what was there is in {}", aside.display()));
+    }
+    let udp = Udp::open(&located, options.id)?;
+    let own = located.iter().find(|l| l.id == options.id).expect("checked with the book");
+    let clients = Clients::open(own.address, options.socket.as_deref(), FIRST_CLIENT)?;
+    let config = Config {
+        id: options.id,
+        book,
+        peers: located.iter().map(|l| Peer { id: l.id, ip: l.address.ip() }).collect(),
+        policy: options.policy,
+        min_members: options.min_members,
+        durability: options.durability,
+        heartbeat_ms: options.heartbeat_ms,
+        suspect_after_ms: options.suspect_after_ms,
+        receive_buffer_bytes: udp.receive_buffer_bytes(),
+        memory_limit_bytes: options.memory_limit_bytes.unwrap_or_else(|| os::ram_bytes() / 2),
+        segment_bytes: SEGMENT_BYTES,
+        datagram_size_max: udp.datagram_size_max(),
+        directory: directory.identity()?,
+        seed: entropy,
+    };
+    let signals = Signals::new().map_err(|e| Exit::system("watch for signals", &e))?;
+    let poll = Poll::new().map_err(|e| Exit::system("watch for events", &e))?;
+    let disk = Disk::new(directory, options.disk, SEGMENT_BYTES)?;
+    logger.log(Level::Info, &greeting(options, &own.address.to_string(), &disk));
+    let now = os::now();
+    let mut out = Outbox::default();
+    let replica = recover(config, found, &mut out);
+    let (wheel, notifier) = (Wheel::new(now), Notifier::new(now));
+    Ok(Reactor {
+        poll,
+        replica,
+        out,
+        udp,
+        clients,
+        disk,
+        signals,
+        wheel,
+        faults,
+        notifier,
+        logger: logger.clone(),
+        stop_at: None,
+        status_at: now,
+    })
+}
+
+fn recover(config: Config, found: Found, out: &mut Outbox) -> Replica {
+    let Found { meta, segments, warning: _ } = found;
+    let slices: Vec<(SegmentNumber, &[u8])> = segments.iter().map(|(n, m)| (*n, m.bytes())).collect();
+    Replica::recover(config, Stored { meta, log: replay(&slices) }, os::now(), out)
+}
+
+fn greeting(options: &Options, address: &str, disk: &Disk) -> String {
+    let socket = options.socket.as_deref().map_or("none".into(), Path::to_string_lossy);
+    format!(
+        "ftqd {} at {address}, socket {socket}, data {}, by {}",
+        env!("CARGO_PKG_VERSION"),
+        options.data.display(),
+        disk.engine_name()
+    )
+}

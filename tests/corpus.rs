@@ -1,0 +1,264 @@
+//! Replays the committed corpus of every fuzz target, so that what was once found stays found. The corpus begins
+//! with what the program itself says (a group of three in memory, recorded) and with nasties made by hand;
+//! `FTQ_WRITE_CORPUS=1` writes these again after a format has changed.
+
+#[path = "fuzz/bodies.rs"]
+mod bodies;
+
+use bodies::{config, host, put_entry, Driven, TARGETS};
+use ftq::replica::{Dest, Input};
+use ftq::rng::Rng;
+use ftq::types::{ClientId, ReplicaId, RequestNumber, SessionId, Slot};
+use ftq::wire::client::{Admin, ToReplica, VERSION};
+use ftq::wire::operation::{Items, QueueOperation, QueueQuery, SessionOperation, Target};
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target)
+}
+
+#[test]
+fn every_file_passes() {
+    if std::env::var_os("FTQ_WRITE_CORPUS").is_some() {
+        write_all();
+    }
+    for (target, body) in TARGETS {
+        let entries = fs::read_dir(corpus(target)).unwrap_or_else(|e| panic!("{target}: {e}"));
+        let mut paths: Vec<PathBuf> = entries.map(|e| e.expect("a readable directory").path()).collect();
+        paths.sort();
+        assert!(paths.len() >= 4, "{target}: a corpus of {} files", paths.len());
+        for path in paths {
+            // The test runner shows this where the body panics.
+            println!("{}", path.display());
+            body(&fs::read(&path).expect("a readable file"));
+        }
+    }
+}
+
+/// A few changes of every file, the same at every run; `FTQ_MUTATIONS` asks for more.
+#[test]
+fn mutations_pass() {
+    let count = std::env::var("FTQ_MUTATIONS").map_or(50, |n| n.parse().expect("a number"));
+    for (target, body) in TARGETS {
+        for entry in fs::read_dir(corpus(target)).unwrap_or_else(|e| panic!("{target}: {e}")) {
+            let path = entry.expect("a readable directory").path();
+            let whole = fs::read(&path).expect("a readable file");
+            for seed in 0..count {
+                println!("{} with seed {seed}", path.display());
+                body(&mutated(&whole, &mut Rng::new(seed)));
+            }
+        }
+    }
+}
+
+fn mutated(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..rng.between(1, 8) {
+        let at = rng.below(bytes.len() as u64 + 1) as usize;
+        match rng.below(5) {
+            0 => bytes.truncate(at),
+            1 => bytes.insert(at, rng.next_u64() as u8),
+            2 if at < bytes.len() => drop(bytes.remove(at)),
+            3 if at < bytes.len() => bytes[at] = *rng.pick(&[0, 1, 0x7f, 0x80, 0xff]),
+            _ if at < bytes.len() => bytes[at] ^= 1 << rng.below(8),
+            _ => {}
+        }
+    }
+    bytes
+}
+
+/// What the bodies must catch, they catch: the recorded group does form and serve in them.
+#[test]
+fn the_recorded_datagrams_are_listened_to() {
+    let script = recorded_datagrams();
+    let mut driven = Driven::start(config(1, 3));
+    let mut r = ftq::wire::codec::Reader::new(&script);
+    while let (Ok(from), Ok(length)) = (r.u8("from"), r.u16("length")) {
+        let bytes = r.take(length.into(), "bytes").expect("recorded whole");
+        driven.step(Input::Datagram { from: host(from), bytes });
+    }
+    let status = driven.replica.status();
+    assert_eq!(status["epoch"], 1, "{status}");
+    assert!(status["slot"]["applied"].as_u64() >= Some(3), "{status}");
+}
+
+fn write_all() {
+    for (target, seeds) in [
+        ("datagram", datagram_seeds()),
+        ("client_frame", client_seeds()),
+        ("log_replay", log_seeds()),
+        ("apply", apply_seeds()),
+    ] {
+        fs::create_dir_all(corpus(target)).expect("the crate is writable");
+        for (name, bytes) in seeds {
+            fs::write(corpus(target).join(name), bytes).expect("the crate is writable");
+        }
+    }
+}
+
+type Seeds = Vec<(&'static str, Vec<u8>)>;
+
+/// What replicas 2 and 3 say to replica 1 while the group forms and client operations are ordered.
+fn recorded_datagrams() -> Vec<u8> {
+    let mut replicas: Vec<Driven> = (1..=3).map(|id| Driven::start(config(id, 3))).collect();
+    let mut script = Vec::new();
+    let client = ClientId(1);
+    let operations = client_frames();
+    for round in 0..60 {
+        let mut under_way: VecDeque<(u8, Dest, Vec<u8>)> = VecDeque::new();
+        for index in 0..3 {
+            // Half a heartbeat later, so that everyone speaks.
+            replicas[index].now = replicas[index].now.after_ns(25_000_000);
+            match operations.get(round - 20.min(round)) {
+                Some(frame) if round >= 20 && index == 1 => {
+                    replicas[index].step(Input::Frame { client, frame: &frame[4..] });
+                }
+                _ => replicas[index].step(Input::Turn),
+            }
+            take_net(&mut replicas[index], index as u8 + 1, &mut under_way);
+        }
+        while let Some((from, to, bytes)) = under_way.pop_front() {
+            for id in (1..=3).filter(|&id| id != from && to.contains(ReplicaId(id))) {
+                if id == 1 {
+                    put_entry(&mut script, from, &bytes);
+                }
+                let replica = &mut replicas[usize::from(id) - 1];
+                replica.step(Input::Datagram { from: host(from), bytes: &bytes });
+                take_net(replica, id, &mut under_way);
+            }
+        }
+    }
+    script
+}
+
+fn take_net(driven: &mut Driven, id: u8, under_way: &mut VecDeque<(u8, Dest, Vec<u8>)>) {
+    under_way.extend(driven.out.net.drain(..).map(|(to, bytes)| (id, to, bytes)));
+}
+
+fn datagram_seeds() -> Seeds {
+    let recorded = recorded_datagrams();
+    let first: Vec<u8> = recorded[..recorded.len().min(600)].to_vec();
+    let mut claims = Vec::new();
+    put_entry(&mut claims, 2, &[0xff; 200]);
+    put_entry(&mut claims, 2, &[1; 90]);
+    put_entry(&mut claims, 9, &[1; 1200]);
+    vec![("recorded", recorded), ("recorded_beginning", first), ("claims", claims), ("empty", Vec::new())]
+}
+
+fn operations() -> Vec<Vec<u8>> {
+    let mut list = Vec::new();
+    Items::encode(&mut list, [&b"-1"[..], b"", b"\xff\0"].into_iter());
+    let mut encoded = Vec::new();
+    let mut add = |operation: QueueOperation<'_>| {
+        let mut bytes = Vec::new();
+        operation.encode(&mut bytes);
+        encoded.push(bytes);
+    };
+    let items = Items::decode(&mut ftq::wire::codec::Reader::new(&list), 3).expect("just written");
+    add(QueueOperation::Create { label: "jobs" });
+    add(QueueOperation::Push { target: Target::Id(1), items });
+    add(QueueOperation::Push { target: Target::Label("more"), items });
+    add(QueueOperation::Pop { target: Target::Label("jobs"), count: 2 });
+    add(QueueOperation::Purge { target: Target::Label("more") });
+    add(QueueOperation::Destroy { target: Target::Id(1) });
+    add(QueueOperation::Pop { target: Target::Id(1), count: 1 });
+    encoded
+}
+
+fn queries() -> Vec<Vec<u8>> {
+    [
+        QueueQuery::Id { label: "jobs" },
+        QueueQuery::Peek { target: Target::Label("jobs"), count: 9 },
+        QueueQuery::Size { target: Target::Id(1) },
+        QueueQuery::List { after: "" },
+    ]
+    .map(|query| {
+        let mut bytes = Vec::new();
+        query.encode(&mut bytes);
+        bytes
+    })
+    .to_vec()
+}
+
+/// A conversation, frame by frame. The session is the one that a first opening in slot 1 gets.
+fn client_frames() -> Vec<Vec<u8>> {
+    let session = SessionId { slot: Slot(1), position: 0, digest: 0 };
+    let mut frames = Vec::new();
+    let mut add = |frame: ToReplica<'_>| {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        frames.push(bytes);
+    };
+    add(ToReplica::Hello { version: VERSION });
+    add(ToReplica::Open { token: 77 });
+    add(ToReplica::Use { session });
+    for (n, operation) in operations().iter().enumerate() {
+        let (number, seen) = (RequestNumber(n as u64 + 1), RequestNumber(n as u64));
+        add(ToReplica::Request { number, seen, operation });
+    }
+    for (n, query) in queries().iter().enumerate() {
+        add(ToReplica::Query { number: n as u64, stale: n % 2 == 0, query });
+    }
+    for (n, what) in [Admin::Status, Admin::Members, Admin::Ready].into_iter().enumerate() {
+        add(ToReplica::Admin { number: n as u64, what });
+    }
+    let mut end = Vec::new();
+    SessionOperation::End.encode(&mut end);
+    add(ToReplica::Request { number: RequestNumber(99), seen: RequestNumber(98), operation: &end });
+    frames
+}
+
+fn client_seeds() -> Seeds {
+    let conversation = client_frames().concat();
+    let mut claims = client_frames()[0].clone();
+    claims.extend([0xff; 8]);
+    vec![
+        ("first_half", conversation[..conversation.len() / 2].to_vec()),
+        ("conversation", conversation),
+        ("claims_4_gib", claims),
+        ("http", b"GET / HTTP/1.0\r\n\r\n".to_vec()),
+        ("request_first", client_frames()[4].clone()),
+        ("unknown_version", vec![0, 0, 0, 7, 1, b'f', b't', b'q', b'c', 0xff, 0xff]),
+    ]
+}
+
+fn log_seeds() -> Seeds {
+    vec![
+        ("sound", Vec::new()),
+        ("first_header", vec![0, 0, 3, 1]),
+        ("middle", vec![1, 2, 0, 0x80]),
+        ("end_cut", vec![3, 4, 0, 0]),
+        ("all_segments", vec![0, 1, 0, 0, 1, 1, 0, 0, 2, 1, 0, 0]),
+        ("magic", b"ftqRftqRftqRftqR".repeat(30)),
+    ]
+}
+
+fn apply_seeds() -> Seeds {
+    let mut orderly = Vec::new();
+    put_entry(&mut orderly, 1, &[]);
+    for (n, operation) in operations().iter().enumerate() {
+        put_entry(&mut orderly, (n as u8) << 2 | 2, operation);
+    }
+    // The same numbers again: nothing is executed twice.
+    for (n, operation) in operations().iter().enumerate() {
+        put_entry(&mut orderly, (n as u8) << 2 | 2, operation);
+    }
+    queries().iter().for_each(|query| put_entry(&mut orderly, 0, query));
+    let mut strange = Vec::new();
+    for bytes in [&[0xff; 300][..], &[0; 300], &[1; 44]] {
+        put_entry(&mut strange, 0, bytes);
+    }
+    let mut many = Vec::new();
+    for kind in [1, 5, 9, 13] {
+        put_entry(&mut many, kind, &[]);
+    }
+    for session in 0..4u8 {
+        operations().iter().for_each(|operation| put_entry(&mut many, session << 6 | 6, operation));
+        put_entry(&mut many, session << 6 | 62, &[0, 2]);
+    }
+    let mut state = ftq::replica::machine::Machine::new().snapshot();
+    state[0] ^= 0;
+    vec![("orderly", orderly), ("strange", strange), ("four_sessions", many), ("a_snapshot", state)]
+}

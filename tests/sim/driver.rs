@@ -1,0 +1,456 @@
+//! What the reactor does in life: hands events to a replica, and does what its outbox says.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use ftq::limits::ORIGIN_BYTES_MAX;
+use ftq::log::{replay, LogWrite, Meta, MetaWrite};
+use ftq::replica::{Dest, Input, Level, Outbox, Replica, Stored};
+use ftq::types::{ClientId, ReplicaId, SessionId, WriteNumber};
+use ftq::wire::client::{first_frame, kind, ToClient, ToReplica};
+
+use crate::client::Act;
+use crate::clock::{Nanos, MS, US};
+use crate::disk::{File, Lane};
+use crate::net::{self, Fate};
+use crate::node::cleared;
+use crate::wiretap::describe;
+use crate::world::{Bytes, Event, World};
+
+/// The clients of `World::clients`; whoever is beyond them is a vandal.
+const NO_CLIENT: usize = usize::MAX;
+
+/// One stream between a client and a replica, in order both ways.
+#[derive(Debug)]
+pub struct Connection {
+    client: usize,
+    pub node: usize,
+    /// The life of the replica that accepted it.
+    life: u32,
+    /// Frames that wait until the replica takes them.
+    inbox: VecDeque<Bytes>,
+    /// Which session the replica was last told: replies are judged by it.
+    session: SessionId,
+    up_at: Nanos,
+    down_at: Nanos,
+    /// The replica knows of it and was not told that it is gone.
+    open: bool,
+}
+
+/// I10: what a replica holds of messages stays below the windows of all members, its own clients included.
+fn judge_bounds(replica: &Replica, members: usize) -> Result<(), String> {
+    let most = (members + 1) * ORIGIN_BYTES_MAX;
+    let held = replica.buffered_bytes();
+    if held > most {
+        return Err(format!("I10: {held} bytes are buffered, {most} at most may be"));
+    }
+    Ok(())
+}
+
+impl World {
+    /// A replica comes up with what its disk holds.
+    pub fn start(&mut self, index: usize) -> Result<(), String> {
+        let now = self.now;
+        let mut out = cleared(std::mem::take(&mut self.out));
+        let node = &mut self.nodes[index];
+        let segments = node.disk.segments();
+        let log = replay(&segments);
+        let meta = Meta::choose(node.disk.meta()).map_err(|e| format!("meta is unreadable: {e}"))?;
+        if let Some(damage) = &log.damaged {
+            return Err(format!("a log that only lost power is called damaged: {damage}"));
+        }
+        self.judges.recovered(index, &log)?;
+        let stored = Stored { meta, log };
+        let replica = Replica::recover(node.config.clone(), stored, node.clock.read(now), &mut out);
+        node.replica = Some(replica);
+        self.trace.event(now, 1, index as u64, &[]);
+        if self.trace.is_on() {
+            self.trace.line(now, &format!("r{}", index + 1), format_args!("starts"));
+        }
+        self.carry_out(index, out)?;
+        self.expect_turn(index);
+        Ok(())
+    }
+
+    /// Hands an event to a replica, if it is up.
+    fn step(&mut self, index: usize, input: Input<'_>) -> Result<(), String> {
+        let now = self.now;
+        let turn = matches!(input, Input::Turn);
+        let mut out = cleared(std::mem::take(&mut self.out));
+        let node = &mut self.nodes[index];
+        let Some(replica) = node.replica.as_mut() else {
+            self.out = out;
+            return Ok(());
+        };
+        replica.step(node.clock.read(now), input, &mut out);
+        self.carry_out(index, out)?;
+        if turn {
+            self.nodes[index].judge_spin(now)?;
+        } else {
+            self.expect_turn(index);
+        }
+        self.expect_wake(index);
+        Ok(())
+    }
+
+    fn expect_turn(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        if node.turn_at.is_none() {
+            let at = self.now + node.turn_delay();
+            node.turn_at = Some(at);
+            let life = node.life;
+            self.schedule(at, Event::Turn { node: index, life });
+        }
+    }
+
+    fn expect_wake(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let Some(deadline) = node.replica.as_ref().and_then(Replica::deadline) else { return };
+        let due = node.clock.when(deadline).max(self.now);
+        if node.wake_at.is_none_or(|at| due < at) {
+            let at = due + node.lateness();
+            node.wake_at = Some(at);
+            let life = node.life;
+            self.schedule(at, Event::Wake { node: index, life });
+        }
+    }
+
+    pub fn on_turn(&mut self, index: usize, life: u32) -> Result<(), String> {
+        let node = &mut self.nodes[index];
+        if node.life != life || node.turn_at.is_none_or(|at| at > self.now) {
+            return Ok(());
+        }
+        node.turn_at = None;
+        self.trace.event(self.now, 2, index as u64, &[]);
+        self.step(index, Input::Turn)?;
+        self.hand_over_frames(index)
+    }
+
+    pub fn on_wake(&mut self, index: usize, life: u32) -> Result<(), String> {
+        let node = &mut self.nodes[index];
+        if node.life != life || node.wake_at.is_none_or(|at| at > self.now) {
+            return Ok(());
+        }
+        node.wake_at = None;
+        let deadline = node.replica.as_ref().and_then(Replica::deadline);
+        if deadline.is_some_and(|deadline| deadline <= node.clock.read(self.now)) {
+            node.turn_at = Some(self.now);
+            return self.on_turn(index, life);
+        }
+        self.expect_wake(index);
+        Ok(())
+    }
+
+    pub fn on_datagram(&mut self, to: usize, from: IpAddr, bytes: &Bytes) -> Result<(), String> {
+        self.trace.event(self.now, 3, to as u64, bytes);
+        if self.trace.is_on() {
+            let text = format!("<- {from} {}", describe(bytes));
+            self.trace.line(self.now, &format!("r{}", to + 1), format_args!("{text}"));
+        }
+        self.step(to, Input::Datagram { from, bytes })
+    }
+
+    pub fn on_unreachable(&mut self, to: usize, peer: usize) -> Result<(), String> {
+        self.trace.event(self.now, 4, to as u64, &[peer as u8]);
+        self.step(to, Input::Unreachable(ReplicaId(peer as u8 + 1)))
+    }
+
+    pub fn on_sync(&mut self, index: usize, life: u32, lane: Lane) -> Result<(), String> {
+        let node = &mut self.nodes[index];
+        if node.life != life {
+            return Ok(());
+        }
+        if let Some(number) = node.disk.end_sync(lane) {
+            self.judges.synced(index, number);
+            // The completion is noticed by the loop, which may be a little late.
+            let late = if node.exact || node.rng.chance(800_000) { 0 } else { node.rng.below(500 * US) };
+            self.schedule(self.now + late, Event::Durable { node: index, life, number });
+        }
+        self.begin_syncs(index);
+        Ok(())
+    }
+
+    pub fn on_durable(&mut self, index: usize, life: u32, number: WriteNumber) -> Result<(), String> {
+        if self.nodes[index].life != life {
+            return Ok(());
+        }
+        self.trace.event(self.now, 5, index as u64, &number.0.to_be_bytes());
+        if self.trace.is_on() {
+            self.trace.line(self.now, &format!("r{}", index + 1), format_args!("write {number} is durable"));
+        }
+        self.step(index, Input::Durable(number))
+    }
+
+    fn begin_syncs(&mut self, index: usize) {
+        for lane in [Lane::Meta, Lane::Log] {
+            let node = &mut self.nodes[index];
+            if let Some(takes) = node.disk.begin_sync(lane) {
+                let life = node.life;
+                self.schedule(self.now + takes, Event::SyncEnds { node: index, life, lane });
+            }
+        }
+    }
+
+    /// Does what a step asked for, then lets the judges look.
+    fn carry_out(&mut self, index: usize, mut out: Outbox) -> Result<(), String> {
+        let Outbox { log, meta, net, clients, hang_up, notes, marks, stop } = &mut out;
+        self.write(index, log, meta)?;
+        for (dest, bytes) in net.drain(..) {
+            self.wiretap.sends(self.now, index, dest, &bytes)?;
+            self.send(index, dest, Rc::new(bytes));
+        }
+        if let Some(replica) = &self.nodes[index].replica {
+            let (applied, digest) = replica.applied();
+            self.judges.applied(index, applied, digest)?;
+            judge_bounds(replica, self.plan.replicas)?;
+        }
+        for (connection, bytes) in clients.drain(..) {
+            self.to_client(connection, &bytes)?;
+        }
+        for connection in hang_up.drain(..) {
+            self.hang_up(connection);
+        }
+        marks.drain(..).for_each(|mark| self.tally.mark(mark));
+        for (level, note) in notes.drain(..) {
+            if self.trace.is_on() {
+                self.trace.line(self.now, &format!("r{}", index + 1), format_args!("{level:?}: {note}"));
+            }
+            if level == Level::Error {
+                return Err(format!("replica {} reports: {note}", index + 1));
+            }
+        }
+        if let Some((message, status)) = stop.take() {
+            return Err(format!("replica {} stops with status {status}: {message}", index + 1));
+        }
+        self.out = out;
+        Ok(())
+    }
+
+    fn write(&mut self, index: usize, log: &mut Vec<LogWrite>, meta: &mut Vec<MetaWrite>) -> Result<(), String> {
+        for LogWrite { number, segment, offset, bytes } in log.drain(..) {
+            self.judges.logged(index, number, segment, offset, &bytes)?;
+            self.nodes[index].disk.write(number, File::Segment(segment), offset, bytes);
+        }
+        for MetaWrite { number, offset, bytes } in meta.drain(..) {
+            self.nodes[index].disk.write(number, File::Meta, offset, bytes);
+        }
+        self.begin_syncs(index);
+        Ok(())
+    }
+
+    fn send(&mut self, from: usize, dest: Dest, bytes: Bytes) {
+        if self.trace.is_on() {
+            let to: Vec<String> =
+                (1..=64).filter(|&id| dest.contains(ReplicaId(id))).map(|id| id.to_string()).collect();
+            let text = format!("-> {} {}", to.join(","), describe(&bytes));
+            self.trace.line(self.now, &format!("r{}", from + 1), format_args!("{text}"));
+        }
+        for to in (0..self.plan.replicas).filter(|&to| dest.contains(ReplicaId(to as u8 + 1))) {
+            self.tally.datagrams += 1;
+            let mut bytes = bytes.clone();
+            if self.plan.flip && self.in_faults() && self.rng.chance(2_000) {
+                let mut flipped = (*bytes).clone();
+                let bit = self.rng.below(flipped.len() as u64 * 8);
+                flipped[bit as usize / 8] ^= 1 << (bit % 8);
+                bytes = Rc::new(flipped);
+                self.tally.fault("bit flipped");
+            }
+            self.remember(to, net::address(from), &bytes);
+            match self.net.send(from, to, bytes.len(), self.now) {
+                Fate::Lost(how) => {
+                    self.tally.fault(how);
+                    if self.trace.is_on() {
+                        self.trace.line(self.now, "net", format_args!("{how}, {} to {}", from + 1, to + 1));
+                    }
+                }
+                Fate::Arrives(at, again) => {
+                    let from = net::address(from);
+                    if let Some(again) = again {
+                        self.tally.fault("datagram duplicated");
+                        self.schedule(again, Event::Datagram { to, from, bytes: bytes.clone() });
+                    }
+                    self.schedule(at, Event::Datagram { to, from, bytes });
+                }
+            }
+        }
+    }
+
+    /// A replica writes to a client. What it says is judged now, whether it arrives or not.
+    fn to_client(&mut self, connection: ClientId, bytes: &[u8]) -> Result<(), String> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let next = first_frame(&bytes[at..]).map_err(|e| format!("a frame that is none for a client: {e}"))?;
+            let Some((frame, taken)) = next else { return Err("half a frame for a client".to_owned()) };
+            self.judge_frame(connection, frame)?;
+            let delay = self.stream_delay();
+            let now = self.now;
+            if let Some(c) = self.connections.get_mut(&connection) {
+                c.down_at = c.down_at.max(now + delay) + 1;
+                let arrives = c.down_at;
+                self.schedule(arrives, Event::ToClient { connection, frame: Rc::new(frame.to_vec()) });
+            }
+            at += taken;
+        }
+        Ok(())
+    }
+
+    fn judge_frame(&mut self, connection: ClientId, frame: &[u8]) -> Result<(), String> {
+        let decoded = ToClient::decode(frame).map_err(|e| format!("a client is sent what it can't read: {e}"))?;
+        let Some(c) = self.connections.get_mut(&connection) else {
+            return Err("a client is written to that never came".to_owned());
+        };
+        if self.trace.is_on() {
+            let text = crate::model::brief(&format!("{decoded:?}"));
+            self.trace.line(self.now, &format!("r{}", c.node + 1), format_args!("=> c{connection} {text}"));
+        }
+        let vandal = c.client == NO_CLIENT;
+        match decoded {
+            ToClient::Opened { token, session } => {
+                c.session = session;
+                self.judges.opened(token, session)
+            }
+            ToClient::Reply { number, slot, answer } => self.judges.replies(c.session, number.0, slot, answer),
+            ToClient::Found { number, slot, answer } if !vandal => self.judges.finds(connection, number, slot, answer),
+            ToClient::Refused { refused: kind::REQUEST, number, maybe_done, .. } if !vandal => {
+                self.judges.refuses(c.session, number, maybe_done)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn stream_delay(&mut self) -> Nanos {
+        self.rng.between(20 * US, 200 * US) + if self.in_faults() && self.rng.chance(10_000) { 20 * MS } else { 0 }
+    }
+
+    /// A replica closes a connection.
+    fn hang_up(&mut self, connection: ClientId) {
+        if let Some(c) = self.connections.get_mut(&connection) {
+            let at = c.down_at.max(self.now) + 1;
+            self.schedule(at, Event::GoneAtClient { connection });
+            self.schedule(at, Event::GoneAtReplica { connection });
+        }
+    }
+
+    /// A frame of a client arrives at its replica.
+    pub fn on_client_frame(&mut self, connection: ClientId, frame: Bytes) -> Result<(), String> {
+        let Some(c) = self.connections.get_mut(&connection) else { return Ok(()) };
+        let index = c.node;
+        if self.nodes[index].replica.is_none() || self.nodes[index].life != c.life {
+            // Nobody is there, or one who knows nothing of this connection.
+            self.schedule(self.now + 100 * US, Event::GoneAtClient { connection });
+            return Ok(());
+        }
+        c.inbox.push_back(frame);
+        self.hand_over_frames(index)
+    }
+
+    /// Hands over what clients sent, as long as the replica takes it.
+    fn hand_over_frames(&mut self, index: usize) -> Result<(), String> {
+        let waiting = |world: &World| {
+            let mut all = world.connections.iter();
+            all.find(|(_, c)| c.node == index && !c.inbox.is_empty()).map(|(&connection, _)| connection)
+        };
+        while let Some(connection) = waiting(self) {
+            if !self.nodes[index].replica.as_ref().is_some_and(Replica::accepts) {
+                self.tally.mark(crate::marks::CLIENTS_WAIT);
+                break;
+            }
+            let c = self.connections.get_mut(&connection).expect("it was just found");
+            let frame = c.inbox.pop_front().expect("it is not empty");
+            if let Ok(ToReplica::Use { session }) = ToReplica::decode(&frame) {
+                c.session = session;
+            }
+            c.open = true;
+            self.trace.event(self.now, 6, connection.0, &frame);
+            if self.trace.is_on() {
+                let text = crate::model::brief(&format!("{:?}", ToReplica::decode(&frame)));
+                self.trace.line(self.now, &format!("r{}", index + 1), format_args!("<= c{connection} {text}"));
+            }
+            self.step(index, Input::Frame { client: connection, frame: &frame })?;
+        }
+        Ok(())
+    }
+
+    /// The replica learns that a connection is gone.
+    pub fn on_gone_at_replica(&mut self, connection: ClientId) -> Result<(), String> {
+        let Some(c) = self.connections.remove(&connection) else { return Ok(()) };
+        if c.open && self.nodes[c.node].life == c.life {
+            self.trace.event(self.now, 7, connection.0, &[]);
+            return self.step(c.node, Input::Gone { client: connection });
+        }
+        Ok(())
+    }
+
+    pub fn on_gone_at_client(&mut self, connection: ClientId) -> Result<(), String> {
+        let Some(index) = self.connections.get(&connection).map(|c| c.client) else { return Ok(()) };
+        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
+        client.on_close(connection);
+        self.on_client_now(index)
+    }
+
+    /// A frame of a replica arrives at its client.
+    pub fn on_replica_frame(&mut self, connection: ClientId, frame: &[u8]) -> Result<(), String> {
+        let Some(index) = self.connections.get(&connection).map(|c| c.client) else { return Ok(()) };
+        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
+        self.trace.event(self.now, 8, connection.0, frame);
+        let decoded = ToClient::decode(frame).expect("it was decoded when it was sent");
+        client.on_frame(self.now, connection, &decoded, &mut self.judges, &mut self.tally);
+        self.on_client_now(index)
+    }
+
+    pub fn on_client(&mut self, index: usize) -> Result<(), String> {
+        if self.client_wakes[index].is_some_and(|at| at <= self.now) {
+            self.on_client_now(index)?;
+        }
+        Ok(())
+    }
+
+    /// A client looks at what is due.
+    pub fn on_client_now(&mut self, index: usize) -> Result<(), String> {
+        let wake = self.clients[index].wake(self.now, &mut self.judges, &mut self.tally);
+        if let Some(at) = wake.filter(|&at| self.client_wakes[index].is_none_or(|old| old <= self.now || at < old)) {
+            self.client_wakes[index] = Some(at);
+            self.schedule(at, Event::Client { index });
+        }
+        for act in std::mem::take(&mut self.clients[index].acts) {
+            self.act(index, act);
+        }
+        Ok(())
+    }
+
+    /// A connection of someone who keeps no rules.
+    pub fn connect_vandal(&mut self, connection: ClientId, replica: usize) {
+        self.act(NO_CLIENT, Act::Connect { connection, replica });
+    }
+
+    pub fn act(&mut self, client: usize, act: Act) {
+        match act {
+            Act::Connect { connection, replica } => {
+                let session = SessionId::NONE;
+                let (node, life, inbox) = (replica, self.nodes[replica].life, VecDeque::new());
+                let (up_at, down_at, open) = (self.now, self.now, false);
+                let fresh = Connection { client, node, life, inbox, session, up_at, down_at, open };
+                self.connections.insert(connection, fresh);
+            }
+            Act::Send { connection, frame } => {
+                let delay = self.stream_delay();
+                let now = self.now;
+                if let Some(c) = self.connections.get_mut(&connection) {
+                    c.up_at = c.up_at.max(now + delay) + 1;
+                    let at = c.up_at;
+                    // The length is the stream's business.
+                    let frame = Rc::new(frame[4..].to_vec());
+                    self.schedule(at, Event::ToReplica { connection, frame });
+                }
+            }
+            Act::Close { connection } => {
+                if let Some(c) = self.connections.get_mut(&connection) {
+                    c.up_at = c.up_at.max(self.now) + 1;
+                    let at = c.up_at;
+                    self.schedule(at, Event::GoneAtReplica { connection });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The simulator: the very core of the daemon in a virtual world, from one seed each run (DESIGN sections 2 and 10).
+//!
+//! As a test it runs a fixed set of seeds. By hand:
+//! `cargo test --profile sim --test sim -- --seeds 1000 --from 0 --jobs 2 [--trace] [--marks]`, and with the feature
+//! `broken`: `-- --broken all --seeds 500`.
+
+mod client;
+mod clock;
+mod disk;
+mod driver;
+mod faults;
+mod judges;
+mod marks;
+mod model;
+mod net;
+mod node;
+mod options;
+mod plan;
+mod runner;
+mod tally;
+mod trace;
+mod wiretap;
+mod workload;
+mod world;
+
+fn main() {
+    let options = options::read();
+    let code = match options.mode {
+        options::Mode::Test => runner::test(),
+        options::Mode::Seeds => runner::seeds(&options),
+        options::Mode::Broken(ref name) => runner::broken(&options, name),
+    };
+    std::process::exit(code);
+}

@@ -1,0 +1,169 @@
+//! The virtual network: every directed link has its own weather, which changes while the run goes on.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ftq::rng::Rng;
+
+use crate::clock::{Nanos, MS, US};
+use crate::plan::Faults;
+
+/// The weather of one directed link.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    loss_ppm: u32,
+    duplicate_ppm: u32,
+    late_ppm: u32,
+    /// Chances in a million that a datagram begins a burst of losses, and how long that lasts.
+    burst_ppm: u32,
+    burst_ns: Nanos,
+    delay_ns: Nanos,
+    jitter_ns: Nanos,
+    /// Nothing arrives before.
+    cut_until: Nanos,
+    /// Datagrams above this many bytes vanish.
+    hole_bytes: Option<usize>,
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Lost(&'static str),
+    /// It arrives at this moment, and perhaps once more.
+    Arrives(Nanos, Option<Nanos>),
+}
+
+#[derive(Debug)]
+pub struct Net {
+    replicas: usize,
+    links: Vec<Link>,
+    faults: Faults,
+    delay_ns: Nanos,
+    rng: Rng,
+}
+
+/// The address of the replica with this index.
+pub fn address(index: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, index as u8 + 1))
+}
+
+impl Net {
+    pub fn new(replicas: usize, faults: &Faults, mut rng: Rng) -> Net {
+        let delay_ns = *rng.pick(&[10 * US, 50 * US, 200 * US, 2 * MS]);
+        let mut net =
+            Net { replicas, links: vec![Link::default(); replicas * replicas], faults: faults.clone(), delay_ns, rng };
+        net.calm();
+        if net.faults.mtu_hole && replicas > 1 {
+            let bytes = *net.rng.pick(&[1000, 1000, 1200, 1400, 4000, 9000]);
+            let (everywhere, victim) = (net.rng.chance(300_000), net.rng.below(replicas as u64) as usize);
+            for (k, link) in net.links.iter_mut().enumerate() {
+                if everywhere || k % replicas == victim {
+                    link.hole_bytes = Some(bytes);
+                }
+            }
+        }
+        net
+    }
+
+    /// A network that delivers everything after `delay_ns`, for transcripts.
+    pub fn exact(replicas: usize, delay_ns: Nanos) -> Net {
+        let link = Link { delay_ns, ..Link::default() };
+        Net { replicas, links: vec![link; replicas * replicas], faults: Faults::none(), delay_ns, rng: Rng::new(0) }
+    }
+
+    /// No more faults, but for holes: those are how the network is built.
+    pub fn calm(&mut self) {
+        for link in &mut self.links {
+            let hole_bytes = link.hole_bytes;
+            *link = Link { delay_ns: self.delay_ns, jitter_ns: self.delay_ns / 2, hole_bytes, ..Link::default() };
+        }
+    }
+
+    /// The weather changes. How long it lasts, and which faults began.
+    pub fn change(&mut self, now: Nanos) -> (Nanos, Vec<&'static str>) {
+        self.calm();
+        let lasts = self.rng.between(50 * MS, 1500 * MS);
+        let (mut began, faults) = (Vec::new(), self.faults.clone());
+        if faults.loss && self.rng.chance(600_000) {
+            let most = *self.rng.pick(&[10_000u64, 50_000, 100_000, 300_000]);
+            self.each(|rng, link| link.loss_ppm = rng.below(most + 1) as u32);
+            began.push("lossy weather");
+        }
+        if faults.bursts && self.rng.chance(400_000) {
+            self.each(|rng, link| (link.burst_ppm, link.burst_ns) = (5_000, rng.between(MS, 60 * MS)));
+            began.push("bursty weather");
+        }
+        if faults.duplicates && self.rng.chance(500_000) {
+            self.each(|rng, link| link.duplicate_ppm = rng.below(200_000) as u32);
+            began.push("duplicating weather");
+        }
+        if faults.reorder && self.rng.chance(600_000) {
+            let most = *self.rng.pick(&[US * 100, MS, 20 * MS]);
+            self.each(|rng, link| link.jitter_ns = rng.below(most));
+            began.push("reordering weather");
+        }
+        if faults.late && self.rng.chance(400_000) {
+            self.each(|_, link| link.late_ppm = 10_000);
+            began.push("late weather");
+        }
+        if faults.cuts && self.replicas > 1 && self.rng.chance(500_000) {
+            began.push(self.cut(now, lasts));
+        }
+        (lasts, began)
+    }
+
+    fn each(&mut self, mut set: impl FnMut(&mut Rng, &mut Link)) {
+        for link in &mut self.links {
+            set(&mut self.rng, link);
+        }
+    }
+
+    /// Cuts one link one way, one both ways, or everything to or from one replica.
+    fn cut(&mut self, now: Nanos, lasts: Nanos) -> &'static str {
+        let until = now + self.rng.between(0, lasts);
+        let n = self.replicas as u64;
+        let one = self.rng.below(n) as usize;
+        let other = (one + 1 + self.rng.below(n - 1) as usize) % self.replicas;
+        let (what, kind) =
+            *self.rng.pick(&[(0, "one-way cut"), (1, "link cut"), (2, "deaf replica"), (3, "mute replica")]);
+        for k in 0..self.links.len() {
+            let (from, to) = (k / self.replicas, k % self.replicas);
+            let is_cut = match what {
+                0 => (from, to) == (one, other),
+                1 => (from, to) == (one, other) || (from, to) == (other, one),
+                2 => to == one,
+                _ => from == one,
+            };
+            if is_cut {
+                self.links[k].cut_until = until;
+            }
+        }
+        kind
+    }
+
+    pub fn send(&mut self, from: usize, to: usize, bytes: usize, now: Nanos) -> Fate {
+        let rng = &mut self.rng;
+        let link = &mut self.links[from * self.replicas + to];
+        if now < link.cut_until {
+            return Fate::Lost("datagram lost in a cut");
+        }
+        if link.hole_bytes.is_some_and(|most| bytes > most) {
+            return Fate::Lost("datagram lost in an MTU hole");
+        }
+        if link.burst_ppm > 0 && rng.chance(link.burst_ppm) {
+            link.cut_until = now + link.burst_ns;
+            return Fate::Lost("burst of losses");
+        }
+        if link.loss_ppm > 0 && rng.chance(link.loss_ppm) {
+            return Fate::Lost("datagram lost");
+        }
+        let mut arrival = || {
+            let late = if link.late_ppm > 0 && rng.chance(link.late_ppm) { rng.between(0, 900 * MS) } else { 0 };
+            now + link.delay_ns + rng.below(link.jitter_ns + 1) + late
+        };
+        let first = arrival();
+        let twice = link.duplicate_ppm > 0;
+        let second = twice.then(&mut arrival);
+        let second = second.filter(|_| self.rng.chance(self.links[from * self.replicas + to].duplicate_ppm));
+        Fate::Arrives(first, second)
+    }
+}

@@ -1,0 +1,136 @@
+//! One virtual host: a replica with its clock, its disk and its loop.
+
+use std::collections::VecDeque;
+
+use ftq::group::view::{BookEntry, Peer};
+use ftq::limits::SEGMENT_BYTES;
+use ftq::replica::{Config, Outbox, Replica};
+use ftq::rng::Rng;
+use ftq::types::ReplicaId;
+
+use crate::clock::{Clock, Nanos, MS, US};
+use crate::disk::Disk;
+use crate::net;
+use crate::plan::Plan;
+use crate::world::Event;
+
+pub struct Node {
+    pub config: Config,
+    pub clock: Clock,
+    pub disk: Disk,
+    pub replica: Option<Replica>,
+    /// Counts its starts: what was under way for an earlier life is void.
+    pub life: u32,
+    /// When the loop will turn, where something was handed over since it last did.
+    pub turn_at: Option<Nanos>,
+    /// When the loop will look at the replica's deadline.
+    pub wake_at: Option<Nanos>,
+    /// The loop does not run before. What arrives meanwhile waits.
+    pub paused_until: Nanos,
+    pub waiting: VecDeque<Event>,
+    pub waiting_bytes: usize,
+    /// Turns in a row that left the deadline where it was.
+    pub spins: u32,
+    pub rng: Rng,
+    /// Events come exactly when they should, for transcripts.
+    pub exact: bool,
+}
+
+impl Node {
+    pub fn new(index: usize, plan: &Plan, rng: &mut Rng, exact: bool) -> Node {
+        let ids = || (1..=plan.replicas as u8).map(ReplicaId);
+        let book = ids().map(|id| BookEntry { id, address: format!("10.0.0.{id}:7400"), http: None }).collect();
+        let peers = ids().map(|id| Peer { id, ip: net::address(usize::from(id.0) - 1) }).collect();
+        let segment_bytes = if rng.chance(500_000) { SEGMENT_BYTES } else { rng.between(4 << 10, 1 << 20) };
+        let config = Config {
+            id: ReplicaId(index as u8 + 1),
+            book,
+            peers,
+            policy: plan.policy,
+            min_members: 1,
+            durability: plan.durability,
+            heartbeat_ms: plan.heartbeat_ms,
+            suspect_after_ms: 10 * plan.heartbeat_ms,
+            receive_buffer_bytes: plan.receive_buffer_bytes,
+            memory_limit_bytes: 1 << 30,
+            segment_bytes,
+            datagram_size_max: plan.datagram_size_max,
+            directory: [index as u64 + 1, 1],
+            seed: rng.next_u64(),
+        };
+        let clock = if exact { Clock::exact() } else { Clock::new(rng, plan.drift_max_ppm) };
+        Node {
+            config,
+            clock,
+            disk: Disk::new(plan.disk, rng.fork()),
+            replica: None,
+            life: 0,
+            turn_at: None,
+            wake_at: None,
+            paused_until: 0,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            spins: 0,
+            rng: rng.fork(),
+            exact,
+        }
+    }
+
+    /// How long the loop goes on collecting what arrives before it turns.
+    pub fn turn_delay(&mut self) -> Nanos {
+        if self.exact {
+            return 0;
+        }
+        match self.rng.below(100) {
+            0..=69 => 0,
+            70..=94 => self.rng.below(100 * US),
+            _ => self.rng.below(2 * MS),
+        }
+    }
+
+    /// How late the loop notices that a deadline has passed.
+    pub fn lateness(&mut self) -> Nanos {
+        if self.exact {
+            return 0;
+        }
+        match self.rng.below(100) {
+            0..=94 => self.rng.below(60 * US),
+            _ => self.rng.below(5 * MS),
+        }
+    }
+
+    /// The process is gone.
+    pub fn stop(&mut self) {
+        self.replica = None;
+        self.life += 1;
+        self.turn_at = None;
+        self.wake_at = None;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.paused_until = 0;
+    }
+
+    /// A deadline that does not move although the loop turns would keep a processor busy for nothing.
+    pub fn judge_spin(&mut self, now: Nanos) -> Result<(), String> {
+        let replica = self.replica.as_ref().expect("it has just turned");
+        let overdue = replica.deadline().is_some_and(|deadline| deadline <= self.clock.read(now));
+        self.spins = if overdue { self.spins + 1 } else { 0 };
+        if self.spins > 1000 {
+            return Err("the loop turns and turns, and the deadline stays where it is".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// An outbox for the next step, empty again.
+pub fn cleared(mut out: Outbox) -> Outbox {
+    out.log.clear();
+    out.meta.clear();
+    out.net.clear();
+    out.clients.clear();
+    out.hang_up.clear();
+    out.notes.clear();
+    out.marks.clear();
+    out.stop = None;
+    out
+}

@@ -1,0 +1,174 @@
+//! What a seed draws before a run begins: its shape, and which faults it may meet. Few faults at a time find more
+//! than all of them always.
+
+use ftq::group::view::{Durability, Policy};
+use ftq::rng::Rng;
+
+use crate::clock::{Nanos, MS, SECOND};
+use crate::disk::{Pace, Tear};
+
+/// Which kinds of faults a run may meet.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    pub loss: bool,
+    pub bursts: bool,
+    pub duplicates: bool,
+    pub reorder: bool,
+    pub late: bool,
+    pub cuts: bool,
+    pub mtu_hole: bool,
+    /// Datagrams that make no sense, from strangers and in the name of replicas, and old ones once more.
+    pub garbage: bool,
+    /// A replica's loop does not run for a while.
+    pub pauses: bool,
+    /// Clients lose answers, move, send again, die.
+    pub clients: bool,
+    /// A client that speaks nonsense.
+    pub vandal: bool,
+}
+
+impl Faults {
+    pub fn none() -> Faults {
+        Faults {
+            loss: false,
+            bursts: false,
+            duplicates: false,
+            reorder: false,
+            late: false,
+            cuts: false,
+            mtu_hole: false,
+            garbage: false,
+            pauses: false,
+            clients: false,
+            vandal: false,
+        }
+    }
+
+    fn draw(rng: &mut Rng) -> Faults {
+        Faults {
+            loss: rng.chance(600_000),
+            bursts: rng.chance(300_000),
+            duplicates: rng.chance(400_000),
+            reorder: rng.chance(500_000),
+            late: rng.chance(250_000),
+            cuts: rng.chance(300_000),
+            mtu_hole: rng.chance(120_000),
+            garbage: rng.chance(250_000),
+            pauses: rng.chance(200_000),
+            clients: rng.chance(500_000),
+            vandal: rng.chance(150_000),
+        }
+    }
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LastAct {
+    /// The faults stop; everything must be answered, and all replicas agree (I9).
+    Calm,
+    /// So many replicas lose their power at this moment and come back: nothing answered may be missing (I2).
+    Crash { replicas: usize, at: Nanos, tear: Tear },
+}
+
+/// How clients behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub clients: usize,
+    /// Requests and queries of each client.
+    pub requests: u32,
+    /// Mean time between two of them.
+    pub gap_ns: Nanos,
+    /// Requests that may be unanswered at once.
+    pub pipeline: u64,
+    pub queues: u64,
+    /// Chances in a million that an item is large, and how large it then is at most.
+    pub large_ppm: u32,
+    pub large_bytes: u64,
+    pub query_ppm: u32,
+    pub bad_ppm: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub replicas: usize,
+    pub policy: Policy,
+    pub durability: Durability,
+    pub load: Load,
+    pub faults: Faults,
+    /// Faults begin here: from the start, or once the group stands.
+    pub faults_from: Nanos,
+    pub faults_until: Nanos,
+    pub last_act: LastAct,
+    pub drift_max_ppm: u64,
+    pub disk: Pace,
+    pub heartbeat_ms: u64,
+    /// The largest datagram to try, an index of `limits::DATAGRAM_SIZES`.
+    pub datagram_size_max: usize,
+    pub receive_buffer_bytes: u32,
+    /// A bit of some datagrams is flipped on its way. Only with `--flip`: without a key nothing promises to notice.
+    pub flip: bool,
+}
+
+impl Plan {
+    pub fn draw(rng: &mut Rng) -> Plan {
+        let replicas = *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
+        let faultless = rng.chance(50_000);
+        let faults = if faultless { Faults::none() } else { Faults::draw(rng) };
+        let faults_until = rng.between(500 * MS, 8 * SECOND);
+        let stall = *rng.pick(&[0, 10_000, 100_000]);
+        let slow = *rng.pick(&[MS, 5 * MS, 5 * MS, 50 * MS]);
+        Plan {
+            replicas,
+            policy: *rng.pick(&[Policy::Dynamic, Policy::Dynamic, Policy::Majority]),
+            durability: if rng.chance(100_000) { Durability::Memory } else { Durability::Disk },
+            load: Load::draw(rng, replicas, faults_until),
+            faults,
+            faults_from: if rng.chance(700_000) { 300 * MS } else { 0 },
+            faults_until,
+            last_act: LastAct::draw(rng, replicas, faults_until),
+            drift_max_ppm: if rng.chance(200_000) { 50_000 } else { 200 },
+            disk: Pace { least_ns: MS / 20, most_ns: slow, stall_ppm: stall, stall_ns: 200 * MS },
+            heartbeat_ms: *rng.pick(&[50, 50, 50, 20, 100]),
+            datagram_size_max: rng.between(1, 6) as usize,
+            receive_buffer_bytes: *rng.pick(&[212_992, 212_992, 1 << 20, 4 << 20]),
+            flip: false,
+        }
+    }
+}
+
+impl Load {
+    fn draw(rng: &mut Rng, replicas: usize, until: Nanos) -> Load {
+        let clients = rng.between(2, 8) as usize;
+        let requests = *rng.pick(&[20u64, 50, 100, 100, 200, 400]) * 3 / replicas as u64;
+        let requests = requests.max(10);
+        let gap_ns = until / requests;
+        let large = rng.chance(100_000);
+        Load {
+            clients,
+            requests: requests as u32,
+            gap_ns: if rng.chance(300_000) { gap_ns / 50 } else { gap_ns },
+            pipeline: *rng.pick(&[1, 4, 16, 64, 256]),
+            queues: rng.between(1, 5),
+            large_ppm: if large { 20_000 } else { 5_000 },
+            large_bytes: if large { 1 << 20 } else { 8_000 },
+            query_ppm: *rng.pick(&[0, 100_000, 300_000]),
+            bad_ppm: *rng.pick(&[0, 20_000]),
+        }
+    }
+}
+
+impl LastAct {
+    fn draw(rng: &mut Rng, replicas: usize, until: Nanos) -> LastAct {
+        if !rng.chance(200_000) {
+            return LastAct::Calm;
+        }
+        let tear = match rng.below(4) {
+            0 => Tear::Nothing,
+            1 => Tear::Everything,
+            _ => Tear::Sectors(rng.between(50_000, 950_000) as u32),
+        };
+        let all = rng.chance(500_000);
+        let some = rng.between(1, replicas as u64) as usize;
+        LastAct::Crash { replicas: if all { replicas } else { some }, at: rng.between(until / 4, until), tear }
+    }
+}

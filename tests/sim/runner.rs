@@ -1,0 +1,180 @@
+//! Runs seeds, on several threads, and says what came of it.
+
+use std::cell::RefCell;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use ftq::group::broken;
+
+use crate::marks;
+use crate::options::Options;
+use crate::tally::Tally;
+use crate::trace::Trace;
+use crate::world::World;
+
+/// Seeds of an ordinary `cargo test`, and how many of them are run twice.
+const TEST_SEEDS: u64 = 60;
+const TWICE_SEEDS: u64 = 6;
+/// Within so many seeds every broken variant is caught, unless `--seeds` says otherwise.
+const FAILURES_SHOWN: usize = 5;
+
+struct Outcome {
+    tally: Tally,
+    hash: u64,
+    failure: Option<String>,
+}
+
+thread_local! {
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Panics are caught and told with their place: they are failures of a seed like any other.
+fn keep_panics() {
+    std::panic::set_hook(Box::new(|info| PANIC.with(|text| *text.borrow_mut() = info.to_string())));
+}
+
+fn run(seed: u64, trace: bool, flip: bool) -> Outcome {
+    let mut world = World::from_seed(seed, Trace::new(trace), flip);
+    let failure = match catch_unwind(AssertUnwindSafe(|| world.run())) {
+        Ok(Ok(())) => None,
+        Ok(Err(rule)) => Some(format!("{rule} (at {:.6} ms)", world.now as f64 / 1e6)),
+        Err(_) => Some(format!("panic: {}", PANIC.with(|text| text.borrow().clone()))),
+    };
+    Outcome { hash: world.trace.hash(), tally: std::mem::take(&mut world.tally), failure }
+}
+
+/// Runs seeds one after the other on each of `jobs` threads until one fails for the `failures`th time.
+fn run_all(options: &Options, failures: usize, prepare: impl Fn() + Sync) -> (Tally, Vec<(u64, String)>, u64) {
+    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let found = Mutex::new((Tally::default(), Vec::new(), 0));
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs {
+            scope.spawn(|| {
+                prepare();
+                while !stop.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= options.seeds {
+                        break;
+                    }
+                    let outcome = run(options.from + index, options.trace, options.flip);
+                    let mut found = found.lock().expect("no thread panics while it holds this");
+                    found.0.add(&outcome.tally);
+                    found.2 += 1;
+                    if let Some(failure) = outcome.failure {
+                        found.1.push((options.from + index, failure));
+                        stop.store(found.1.len() >= failures, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().expect("all threads have ended")
+}
+
+/// `--seeds`: the exit status.
+pub fn seeds(options: &Options) -> i32 {
+    keep_panics();
+    let begun = Instant::now();
+    let (tally, mut failures, ran) = run_all(options, FAILURES_SHOWN, || {});
+    failures.sort_by_key(|&(seed, _)| seed);
+    for (seed, failure) in &failures {
+        println!("seed {seed} FAILED: {failure}");
+        println!("    make sim SEEDS=1 FROM={seed} TRACE=1");
+        println!("    cargo test --profile sim --test sim -- --seeds 1 --from {seed} --trace");
+    }
+    report(&tally, ran, begun.elapsed().as_secs_f64(), options.jobs);
+    let missing: Vec<_> = marks::required().filter(|mark| !tally.marks.contains_key(mark)).collect();
+    let must_reach = options.marks || ran >= marks::WITHIN_SEEDS;
+    if must_reach && !missing.is_empty() {
+        println!("marks never reached: {missing:?}");
+    }
+    i32::from(!failures.is_empty() || must_reach && !missing.is_empty())
+}
+
+fn report(tally: &Tally, ran: u64, elapsed: f64, jobs: usize) {
+    let virtual_s = tally.virtual_ns as f64 / 1e9;
+    let speed = virtual_s / elapsed;
+    println!(
+        "{ran} seeds, {:.2} virtual hours in {elapsed:.1} s: {speed:.0} times real time, {:.0} on each of {jobs} cores",
+        virtual_s / 3600.0,
+        speed / jobs as f64
+    );
+    println!(
+        "{} events, {} datagrams, {} slots, {} answers, {} reads",
+        tally.steps, tally.datagrams, tally.slots, tally.answers, tally.reads
+    );
+    let list = |counts: &std::collections::BTreeMap<&str, u64>| {
+        counts.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
+    };
+    println!("faults: {}", list(&tally.faults));
+    println!("marks: {}", list(&tally.marks));
+}
+
+/// `cargo test`: a few seeds, some of them twice, told as the test harness would.
+pub fn test() -> i32 {
+    keep_panics();
+    let options = Options {
+        mode: crate::options::Mode::Test,
+        from: 0,
+        seeds: TEST_SEEDS,
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        trace: false,
+        marks: false,
+        flip: false,
+    };
+    println!("\nrunning {} tests", TEST_SEEDS + TWICE_SEEDS);
+    let (_, mut failures, _) = run_all(&options, usize::MAX, || {});
+    for seed in 0..TWICE_SEEDS {
+        if run(seed, false, false).hash != run(seed, false, false).hash {
+            failures.push((seed, "two runs of one seed differ".to_owned()));
+        }
+    }
+    for (seed, failure) in &failures {
+        println!("test seed {seed} ... FAILED: {failure}");
+        println!("    cargo test --profile sim --test sim -- --seeds 1 --from {seed} --trace");
+    }
+    let (failed, all) = (failures.len() as u64, TEST_SEEDS + TWICE_SEEDS);
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {word}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n",
+        all - failed
+    );
+    i32::from(failed > 0) * 101
+}
+
+/// `--broken`: every variant must be caught.
+pub fn broken(options: &Options, name: &str) -> i32 {
+    keep_panics();
+    if !cfg!(feature = "broken") {
+        println!("broken variants need the feature: cargo test --features broken --profile sim --test sim -- ...");
+        return 64;
+    }
+    let mut missed = 0;
+    let wanted: Vec<_> = broken::VARIANTS.iter().filter(|(variant, _)| name == "all" || name == *variant).collect();
+    if wanted.is_empty() {
+        println!("no variant is called {name}");
+        return 64;
+    }
+    for &&(variant, rule) in &wanted {
+        let (_, failures, ran) = run_all(options, 1, || activate(variant));
+        match failures.first() {
+            Some((seed, failure)) => println!("{variant:<22} caught after {ran:>5} seeds, by seed {seed}: {failure}"),
+            None => {
+                missed += 1;
+                println!("{variant:<22} NOT CAUGHT in {ran} seeds ({rule})");
+            }
+        }
+    }
+    println!("{} of {} variants caught", wanted.len() - missed, wanted.len());
+    i32::from(missed > 0)
+}
+
+#[cfg(feature = "broken")]
+fn activate(variant: &'static str) {
+    broken::set(Some(variant));
+}
+
+#[cfg(not(feature = "broken"))]
+fn activate(_: &'static str) {}

@@ -1,0 +1,45 @@
+//! The time line of a run: always hashed, so that two runs of one seed can be compared; printed where asked for.
+
+use std::fmt;
+use std::hash::Hasher;
+
+use twox_hash::XxHash3_64;
+
+use crate::clock::Nanos;
+
+pub struct Trace {
+    hasher: XxHash3_64,
+    pub printing: bool,
+    /// Lines kept instead of printed, for transcripts.
+    pub kept: Option<Vec<String>>,
+}
+
+impl Trace {
+    pub fn new(printing: bool) -> Trace {
+        Trace { hasher: XxHash3_64::new(), printing, kept: None }
+    }
+
+    /// Enters an event into the hash: a kind, whom it befell, and its bytes.
+    pub fn event(&mut self, at: Nanos, kind: u8, whom: u64, bytes: &[u8]) {
+        self.hasher.write_u64(at);
+        self.hasher.write_u64(u64::from(kind) << 56 | whom);
+        self.hasher.write(bytes);
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.printing || self.kept.is_some()
+    }
+
+    /// One line. Call only where `is_on`, for the text costs.
+    pub fn line(&mut self, at: Nanos, whom: &str, what: fmt::Arguments<'_>) {
+        let line = format!("{:>12.6} {whom:<4} {what}", at as f64 / 1e6);
+        match &mut self.kept {
+            Some(lines) => lines.push(line),
+            None => println!("{line}"),
+        }
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.hasher.finish()
+    }
+}

@@ -1,0 +1,151 @@
+//! Judges what goes over the wire: whose turn it was to announce a slot (I7), and that nobody sends more than the
+//! limits allow (I10).
+
+use std::collections::BTreeMap;
+
+use ftq::group::view::View;
+use ftq::limits::{DATAGRAM_BYTES_MAX, RESEND_BURST_BYTES, RESEND_BYTES_PER_SECOND};
+use ftq::replica::Dest;
+use ftq::types::{GroupTime, Rank, ReplicaId, Slot, ViewTag};
+use ftq::wire::codec::Reader;
+use ftq::wire::datagram::{Cuts, Frame, Header};
+
+use crate::clock::{Nanos, SECOND};
+
+/// What one replica has sent to another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    /// The end of its own messages sent so far: message and offset.
+    upto: (u64, u32),
+    tag: ViewTag,
+}
+
+/// Fills with what is sent again, drains with time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    bytes: f64,
+    at: Nanos,
+}
+
+#[derive(Debug, Default)]
+pub struct Wiretap {
+    views: BTreeMap<ViewTag, View>,
+    orders: BTreeMap<(ViewTag, Slot), (GroupTime, Cuts)>,
+    sent: BTreeMap<(usize, usize), Sent>,
+    resent: BTreeMap<usize, Bucket>,
+}
+
+impl Wiretap {
+    /// A replica hands a datagram to the network.
+    pub fn sends(&mut self, at: Nanos, from: usize, to: Dest, bytes: &[u8]) -> Result<(), String> {
+        if bytes.len() > DATAGRAM_BYTES_MAX {
+            return Err(format!("I10: a datagram of {} bytes", bytes.len()));
+        }
+        let (header, frames) = Header::decode(bytes).map_err(|e| format!("a datagram that is none is sent: {e}"))?;
+        let mut r = Reader::new(frames);
+        while !r.is_empty() {
+            let frame = Frame::decode(&mut r).map_err(|e| format!("a frame that is none is sent: {e}"))?;
+            match frame {
+                Frame::Install { view } => {
+                    self.views.insert(view.tag(), view);
+                }
+                Frame::Order { slot, time, cuts } => self.announces(from, header.tag, slot, time, cuts)?,
+                Frame::Data { origin, mseq, offset, bytes, .. } => {
+                    let end = (mseq.0, offset + bytes.len() as u32);
+                    self.data(at, from, to, header.tag, origin, end, bytes.len())?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn rank(&self, tag: ViewTag, replica: usize) -> Option<Rank> {
+        self.views.get(&tag)?.rank_of(ReplicaId(replica as u8 + 1))
+    }
+
+    fn announces(&mut self, from: usize, tag: ViewTag, slot: Slot, time: GroupTime, cuts: Cuts) -> Result<(), String> {
+        match self.orders.get(&(tag, slot)) {
+            Some(known) if *known == (time, cuts) => Ok(()),
+            Some(known) => Err(format!("I7: slot {slot} is announced as {known:?} and as {:?}", (time, cuts))),
+            None => {
+                let turn = self.views.get(&tag).map(|view| view.sequencer(slot));
+                if turn.is_none() || turn != self.rank(tag, from) {
+                    return Err(format!("I7: slot {slot} is announced first by replica {}, out of turn", from + 1));
+                }
+                self.orders.insert((tag, slot), (time, cuts));
+                Ok(())
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn data(
+        &mut self,
+        at: Nanos,
+        from: usize,
+        to: Dest,
+        tag: ViewTag,
+        origin: Rank,
+        end: (u64, u32),
+        bytes: usize,
+    ) -> Result<(), String> {
+        let own = self.rank(tag, from) == Some(origin);
+        for peer in (0..64).filter(|&peer| to.contains(ReplicaId(peer as u8 + 1))) {
+            let sent = self.sent.entry((from, peer)).or_default();
+            if sent.tag != tag {
+                *sent = Sent { tag, ..Sent::default() };
+            }
+            if own && end > sent.upto {
+                sent.upto = end;
+                continue;
+            }
+            let bucket = self.resent.entry(from).or_default();
+            // Clocks may run 5 % fast.
+            let drained = (at - bucket.at) as f64 * 1.06 * RESEND_BYTES_PER_SECOND as f64 / SECOND as f64;
+            *bucket = Bucket { bytes: (bucket.bytes - drained).max(0.0) + bytes as f64, at };
+            if bucket.bytes > (RESEND_BURST_BYTES + DATAGRAM_BYTES_MAX as u64) as f64 {
+                return Err(format!("I10: replica {} sends more again than its limit", from + 1));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A datagram in words.
+pub fn describe(bytes: &[u8]) -> String {
+    let Ok((header, frames)) = Header::decode(bytes) else { return format!("{} bytes of no sense", bytes.len()) };
+    let s = header.status;
+    let mut text =
+        format!("#{} sent {} known {} durable {} committed {}", header.packet, s.sent, s.known, s.durable, s.committed);
+    let mut r = Reader::new(frames);
+    while let Ok(frame) = Frame::decode(&mut r) {
+        text.push_str(" | ");
+        text.push_str(&describe_frame(&frame));
+    }
+    text
+}
+
+fn describe_frame(frame: &Frame<'_>) -> String {
+    match frame {
+        Frame::Data { origin, mseq, continues, total, offset, bytes } => {
+            let end = *offset as usize + bytes.len();
+            let range =
+                if end == *total as usize && *offset == 0 { String::new() } else { format!(" {offset}..{end}") };
+            let more = if *continues { " continues" } else { "" };
+            format!("DATA {origin}/{mseq}{range} of {total}{more}")
+        }
+        Frame::Order { slot, cuts, .. } => format!("ORDER {slot} {cuts:?}"),
+        Frame::NackOrders { first, last, attempt } => format!("NACK orders {first}..={last} try {attempt}"),
+        Frame::NackData { origin, first, last, offset, attempt } => {
+            format!("NACK {origin}/{first}..={last} from byte {offset} try {attempt}")
+        }
+        Frame::Hello { .. } => "HELLO".to_owned(),
+        Frame::Install { view } => format!("INSTALL {} {}", view.epoch, view.members_text()),
+        Frame::Probe { size, .. } => format!("PROBE {size}"),
+        Frame::Probed { size, .. } => format!("PROBED {size}"),
+        Frame::Ask { number } => format!("ASK {number}"),
+        Frame::Tell { number, durable } => format!("TELL {number}: {durable}"),
+        Frame::Check { slot, .. } => format!("CHECK {slot}"),
+    }
+}

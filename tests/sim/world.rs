@@ -1,0 +1,307 @@
+//! One run: replicas, network, disks, clocks and clients, everything from one seed. Events happen one after the other
+//! in the order of (time, sequence); after each the judges look. What an event does to a replica is in `driver`, what
+//! goes wrong in `faults`.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use ftq::group::view::Durability;
+use ftq::log::replay;
+use ftq::replica::Outbox;
+use ftq::rng::Rng;
+use ftq::types::{ClientId, Digest, Slot, WriteNumber};
+
+use crate::client::Client;
+use crate::clock::{Nanos, MS, SECOND};
+use crate::disk::Lane;
+use crate::driver::Connection;
+use crate::judges::Judges;
+use crate::net::Net;
+use crate::node::Node;
+use crate::plan::{LastAct, Plan};
+use crate::tally::Tally;
+use crate::trace::Trace;
+use crate::wiretap::Wiretap;
+
+/// How long after the faults everything may take (I9).
+const SETTLE_NS: Nanos = 30 * SECOND;
+/// How often it is looked whether all is done.
+const LOOK_NS: Nanos = 20 * MS;
+/// How long a run goes on once replicas came back from a crash.
+const AFTERMATH_NS: Nanos = 1500 * MS;
+
+pub type Bytes = Rc<Vec<u8>>;
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Start { node: usize },
+    Datagram { to: usize, from: IpAddr, bytes: Bytes },
+    Unreachable { to: usize, peer: usize },
+    Turn { node: usize, life: u32 },
+    Wake { node: usize, life: u32 },
+    SyncEnds { node: usize, life: u32, lane: Lane },
+    Durable { node: usize, life: u32, number: WriteNumber },
+    ToReplica { connection: ClientId, frame: Bytes },
+    ToClient { connection: ClientId, frame: Bytes },
+    GoneAtReplica { connection: ClientId },
+    GoneAtClient { connection: ClientId },
+    Client { index: usize },
+    Vandal,
+    Weather,
+    Garbage,
+    Pause,
+    Resume { node: usize },
+    Calm,
+    Crash,
+    Look,
+}
+
+struct Scheduled {
+    at: Nanos,
+    sequence: u64,
+    event: Event,
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Scheduled {}
+
+pub struct World {
+    pub now: Nanos,
+    sequence: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    pub plan: Plan,
+    pub nodes: Vec<Node>,
+    pub net: Net,
+    pub clients: Vec<Client>,
+    /// When each client is to be woken; other wakes are out of date.
+    pub client_wakes: Vec<Option<Nanos>>,
+    pub connections: BTreeMap<ClientId, Connection>,
+    pub judges: Judges,
+    pub wiretap: Wiretap,
+    pub tally: Tally,
+    pub trace: Trace,
+    pub rng: Rng,
+    pub out: Outbox,
+    /// Datagrams that may be replayed.
+    pub old: VecDeque<(usize, IpAddr, Bytes)>,
+    pub vandals: u64,
+    faults_over: bool,
+    end_at: Nanos,
+    over: bool,
+}
+
+impl World {
+    /// The world of this seed, before anything happened.
+    pub fn from_seed(seed: u64, trace: Trace, flip: bool) -> World {
+        let mut rng = Rng::new(seed ^ 0x6674_7100);
+        let mut plan = Plan::draw(&mut rng.fork());
+        plan.flip |= flip;
+        let net = Net::new(plan.replicas, &plan.faults, rng.fork());
+        let mut world = World::new(plan, net, trace, rng, false);
+        world.prepare();
+        world
+    }
+
+    pub fn new(plan: Plan, net: Net, trace: Trace, mut rng: Rng, exact: bool) -> World {
+        let nodes = (0..plan.replicas).map(|index| Node::new(index, &plan, &mut rng, exact)).collect();
+        let judges = Judges::new(plan.replicas, plan.durability == Durability::Disk);
+        let clients = (0..if exact { 0 } else { plan.load.clients })
+            .map(|index| Client::new(index, plan.load, plan.replicas, plan.faults.clients, rng.fork()))
+            .collect::<Vec<_>>();
+        World {
+            now: 0,
+            sequence: 0,
+            queue: BinaryHeap::new(),
+            nodes,
+            net,
+            client_wakes: vec![None; clients.len()],
+            clients,
+            connections: BTreeMap::new(),
+            judges,
+            wiretap: Wiretap::default(),
+            tally: Tally::default(),
+            trace,
+            rng,
+            out: Outbox::default(),
+            old: VecDeque::new(),
+            vandals: 0,
+            faults_over: false,
+            end_at: Nanos::MAX,
+            over: false,
+            plan,
+        }
+    }
+
+    fn prepare(&mut self) {
+        for node in 0..self.plan.replicas {
+            let at = self.rng.below(50 * MS);
+            self.schedule(at, Event::Start { node });
+        }
+        for index in 0..self.clients.len() {
+            let at = self.rng.between(50 * MS, 300 * MS);
+            self.client_wakes[index] = Some(at);
+            self.schedule(at, Event::Client { index });
+        }
+        let (from, until) = (self.plan.faults_from.min(self.plan.faults_until), self.plan.faults_until);
+        self.schedule(from, Event::Weather);
+        if self.plan.faults.garbage {
+            self.schedule(from, Event::Garbage);
+        }
+        if self.plan.faults.pauses {
+            self.schedule(from, Event::Pause);
+        }
+        if self.plan.faults.vandal {
+            self.schedule(from, Event::Vandal);
+        }
+        match self.plan.last_act {
+            LastAct::Calm => self.schedule(until, Event::Calm),
+            LastAct::Crash { at, .. } => self.schedule(at, Event::Crash),
+        }
+    }
+
+    pub fn schedule(&mut self, at: Nanos, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Scheduled { at: at.max(self.now), sequence: self.sequence, event }));
+    }
+
+    /// Runs to the end. What broke, if anything did.
+    pub fn run(&mut self) -> Result<(), String> {
+        while !self.over {
+            let Some(Reverse(next)) = self.queue.pop() else { break };
+            self.now = next.at;
+            if self.now >= self.end_at {
+                break;
+            }
+            self.tally.steps += 1;
+            self.happen(next.event)?;
+        }
+        self.tally.virtual_ns = self.now;
+        self.tally.slots = self.judges.agreed().0;
+        self.judge_end()
+    }
+
+    /// Runs what happens up to this moment.
+    pub fn run_until(&mut self, moment: Nanos) -> Result<(), String> {
+        while self.queue.peek().is_some_and(|Reverse(next)| next.at <= moment) {
+            let Reverse(next) = self.queue.pop().expect("it was just looked at");
+            self.now = next.at;
+            self.happen(next.event)?;
+        }
+        self.now = moment;
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), String> {
+        if let Some(node) = self.host_of(&event).filter(|&node| self.now < self.nodes[node].paused_until) {
+            self.hold(node, event);
+            return Ok(());
+        }
+        match event {
+            Event::Start { node } => self.start(node),
+            Event::Datagram { to, from, bytes } => self.on_datagram(to, from, &bytes),
+            Event::Unreachable { to, peer } => self.on_unreachable(to, peer),
+            Event::Turn { node, life } => self.on_turn(node, life),
+            Event::Wake { node, life } => self.on_wake(node, life),
+            Event::SyncEnds { node, life, lane } => self.on_sync(node, life, lane),
+            Event::Durable { node, life, number } => self.on_durable(node, life, number),
+            Event::ToReplica { connection, frame } => self.on_client_frame(connection, frame),
+            Event::ToClient { connection, frame } => self.on_replica_frame(connection, &frame),
+            Event::GoneAtReplica { connection } => self.on_gone_at_replica(connection),
+            Event::GoneAtClient { connection } => self.on_gone_at_client(connection),
+            Event::Client { index } => self.on_client(index),
+            Event::Vandal => self.vandalize(),
+            Event::Weather => self.change_weather(),
+            Event::Garbage => self.inject_garbage(),
+            Event::Pause => self.pause_one(),
+            Event::Resume { node } => self.resume(node),
+            Event::Calm => self.calm(),
+            Event::Crash => self.crash(),
+            Event::Look => self.look(),
+        }
+    }
+
+    /// Which host's loop must run for this to be noticed.
+    fn host_of(&self, event: &Event) -> Option<usize> {
+        match *event {
+            Event::Datagram { to, .. } | Event::Unreachable { to, .. } => Some(to),
+            Event::Turn { node, .. } | Event::Wake { node, .. } | Event::Durable { node, .. } => Some(node),
+            Event::ToReplica { connection, .. } | Event::GoneAtReplica { connection } => {
+                self.connections.get(&connection).map(|c| c.node)
+            }
+            _ => None,
+        }
+    }
+
+    pub fn in_faults(&self) -> bool {
+        !self.faults_over && self.now < self.plan.faults_until
+    }
+
+    fn calm(&mut self) -> Result<(), String> {
+        self.faults_over = true;
+        self.net.calm();
+        self.clients.iter_mut().for_each(Client::calm);
+        for index in 0..self.clients.len() {
+            self.on_client_now(index)?;
+        }
+        self.end_at = self.now + SETTLE_NS;
+        self.schedule(self.now + LOOK_NS, Event::Look);
+        Ok(())
+    }
+
+    /// The replicas that crashed will be back by then: the run ends a while later.
+    pub fn begin_aftermath_at(&mut self, back: Nanos) {
+        self.faults_over = true;
+        self.end_at = back + AFTERMATH_NS;
+    }
+
+    /// Whether all is done and all agree: then the run is over.
+    fn look(&mut self) -> Result<(), String> {
+        self.over = self.unfinished().is_none();
+        self.schedule(self.now + LOOK_NS, Event::Look);
+        Ok(())
+    }
+
+    /// What is not done yet, if anything (I9).
+    fn unfinished(&self) -> Option<String> {
+        if let Some(client) = self.clients.iter().find(|client| !client.is_done()) {
+            return Some(client.waits_for());
+        }
+        let applied: Vec<(Slot, Digest)> =
+            self.nodes.iter().filter_map(|n| n.replica.as_ref()).map(|r| r.applied()).collect();
+        let differ = applied.windows(2).any(|pair| pair[0] != pair[1]);
+        differ.then(|| format!("the replicas have applied {applied:?}"))
+    }
+
+    fn judge_end(&mut self) -> Result<(), String> {
+        if self.plan.last_act == LastAct::Calm {
+            if let Some(what) = self.unfinished() {
+                return Err(format!("I9: {} s after the last fault {what}", SETTLE_NS / SECOND));
+            }
+        }
+        let segments: Vec<_> = self.nodes.iter().map(|node| node.disk.segments()).collect();
+        let logs: Vec<_> = segments.iter().map(|segments| replay(segments)).collect();
+        if let Some(log) = logs.iter().find(|log| log.damaged.is_some()) {
+            return Err(format!("a healthy log is called damaged: {:?}", log.damaged));
+        }
+        self.judges.disks(&logs)
+    }
+}
