@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
+use crate::group::broken::is as is_broken;
 use crate::group::quorum::{is_quorum, may_exist, Ranks};
 use crate::group::view::{Ballot, View};
 use crate::limits::{CHANGE_AGAIN_NS, CHANGE_GATHER_NS};
@@ -211,13 +212,21 @@ impl Change {
 
     /// Whether this replica has promised a change of the view it last installed.
     pub fn is_frozen(&self) -> bool {
-        self.acceptor.promised.is_some()
+        self.acceptor.promised.is_some() && !is_broken("no-freeze")
     }
 
     /// Whether this replica's durable state answers for it in the newest view it knows.
     pub fn is_voter(&self) -> bool {
         let newest = self.acceptor.newest();
         newest.is_some_and(|view| votes(view, self.me))
+    }
+
+    /// Whether this very run takes part in the order of the newest view: recorded by it, and not frozen.
+    pub fn has_rank(&self) -> bool {
+        let newest = self.acceptor.newest();
+        let recorded = newest
+            .is_some_and(|view| view.members.contains(&self.me) || is_broken("keep-rank") && votes(view, self.me));
+        recorded && !self.is_frozen()
     }
 
     /// The last sign of a ballot of another proposer for this decree.
@@ -248,7 +257,7 @@ impl Change {
     }
 
     fn say_durably(out: &mut Vec<Action>, to: ReplicaId, frame: ChangeFrame) {
-        out.push(Action::Say { to, frame, durably: true });
+        out.push(Action::Say { to, frame, durably: !is_broken("said-before-durable") });
     }
 
     // ---- the proposer
@@ -265,7 +274,10 @@ impl Change {
         let Some(view) = self.acceptor.newest().filter(|view| votes(view, self.me)).cloned() else { return };
         let promised = self.acceptor.promised.map_or(0, |b| b.round);
         self.round = self.round.max(promised) + 1;
-        let Run { id, birth, incarnation } = self.me;
+        let Run { id, birth, mut incarnation } = self.me;
+        if is_broken("ballot-reused") {
+            incarnation = Default::default();
+        }
         let ballot = Ballot { round: self.round, id, birth, incarnation };
         self.proposal = Some(Proposal {
             ballot,
@@ -345,11 +357,13 @@ impl Change {
         let Some(proposal) = self.proposal.as_mut() else { return };
         let counted = |p: &&Promise| p.voter && votes(&e, p.run) && !proposal.left_out.contains(&p.run.id);
         let accepted = proposal.promises.values().filter(counted).filter_map(|p| p.accepted.clone());
-        if let Some((_, value)) = accepted.max_by_key(|(ballot, _)| *ballot) {
+        let bound = accepted.max_by_key(|(ballot, _)| *ballot).filter(|_| !is_broken("accepted-ignored"));
+        if let Some((_, value)) = bound {
             proposal.value = Some(value);
             return self.start_accept(out);
         }
-        let Some(base) = proposal.promises.values().filter(counted).map(|p| p.end).max() else { return };
+        let ends = proposal.promises.values().filter(counted).filter(|p| !is_broken("own-base") || p.run == self.me);
+        let Some(base) = ends.map(|p| p.end).max() else { return };
         let members = proposal.members(&e, around);
         let value = View {
             epoch: e.epoch.next(),
@@ -368,6 +382,9 @@ impl Change {
             proposal.promises.values().filter(|p| p.end.slot == base.slot).map(|p| p.run.id).collect();
         (proposal.phase, proposal.value) = (Phase::Sync, Some(value));
         proposal.ready.clear();
+        if is_broken("sync-after-decree") {
+            return self.start_accept(out);
+        }
         let (epoch, ballot) = (e.epoch, proposal.ballot);
         for member in members {
             Self::say(out, member.id, ChangeFrame::Sync { epoch, ballot, base, sources: sources.clone() });
@@ -508,7 +525,8 @@ impl Change {
         around: &Surroundings,
         out: &mut Vec<Action>,
     ) {
-        if frame.epoch().is_some_and(|epoch| epoch < self.epoch()) {
+        let behind = frame.epoch().is_some_and(|epoch| epoch < self.epoch());
+        if behind && (frame.is_request() || !is_broken("answers-name-the-ballot-only")) {
             if frame.is_request() {
                 self.say_newest(from.id, out);
             }
@@ -519,7 +537,7 @@ impl Change {
             ChangeFrame::Accept { ballot, value, view, .. } => self.on_accept(now, from, ballot, value, view, out),
             ChangeFrame::Install { view } => self.on_install(from, view, out),
             ChangeFrame::Installed { epoch } => self.on_installed(from, epoch),
-            answer if answer.epoch() != Some(self.epoch()) => {}
+            answer if answer.epoch() != Some(self.epoch()) && !is_broken("answers-name-the-ballot-only") => {}
             ChangeFrame::Promise { ballot, promise, .. } => self.on_promise(now, from, ballot, promise, around, out),
             ChangeFrame::Refuse { promised, .. } => self.on_refuse(promised),
             ChangeFrame::Sync { ballot, base, sources, .. } => self.on_sync(from, ballot, base, sources, out),
@@ -594,7 +612,8 @@ impl Change {
         if !self.is_voter() || value.epoch != view.epoch.next() {
             return;
         }
-        if let Some(promised) = self.acceptor.promised.filter(|&promised| promised > ballot) {
+        let promised = self.acceptor.promised.filter(|&promised| promised > ballot);
+        if let Some(promised) = promised.filter(|_| !is_broken("stale-accept")) {
             return Self::say_durably(out, from.id, ChangeFrame::Refuse { epoch: view.epoch, promised });
         }
         self.promise(ballot, out);
@@ -636,7 +655,8 @@ impl Change {
 
 /// Whether the view records this replica's birth: its durable state answers for it, in whatever run.
 pub fn votes(view: &View, run: Run) -> bool {
-    view.rank_of(run.id).is_some_and(|rank| view.member(rank).birth == run.birth)
+    let same = |rank| view.member(rank).birth == run.birth || is_broken("empty-disk-votes");
+    view.rank_of(run.id).is_some_and(same)
 }
 
 impl Proposal {

@@ -1,0 +1,86 @@
+//! The view change, explored before it meets a socket: the real `group::change` under a scheduler that does the worst.
+//!
+//! `search` goes through every interleaving of three replicas up to a depth: messages late, lost and doubled, crashes
+//! that lose any part of what was not synced, several proposers. `walk` goes far at random, with lost disks, and ends
+//! in calm, where a view of all must form. With the feature `broken` every broken variant of the change must be
+//! caught. `EXPLORE_DEPTH` and `EXPLORE_WALKS` widen the search; what was searched is printed.
+
+mod search;
+mod walk;
+mod world;
+
+use ftq::group::view::Policy;
+use search::{Limits, Search};
+use world::World;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn explore(what: &str, policy: Policy, limits: Limits) {
+    let limits = Limits { depth: number("EXPLORE_DEPTH", u64::from(limits.depth)) as u32, ..limits };
+    let mut search = Search::default();
+    let outcome = search.run(&World::new(3, policy), &limits);
+    let (states, steps) = (search.states(), search.steps);
+    println!(
+        "{what}: {limits:?}: {states} states, {steps} steps, up to epoch {}, {} commits",
+        search.epochs, search.commits
+    );
+    outcome.unwrap_or_else(|broken| panic!("{broken}"));
+}
+
+const QUIET: Limits = Limits { depth: 0, proposals: 0, crashes: 0, cuts: 0, orders: 0, copies: 0 };
+
+#[test]
+fn every_interleaving_of_two_proposers() {
+    explore("two proposers", Policy::Dynamic, Limits { depth: 11, proposals: 2, ..QUIET });
+}
+
+#[test]
+fn every_interleaving_of_a_proposal_a_crash_and_a_copy() {
+    explore("a crash", Policy::Dynamic, Limits { depth: 10, proposals: 1, crashes: 1, copies: 1, orders: 1, ..QUIET });
+}
+
+fn walks(policy: Policy) {
+    let (count, mut installs, mut commits) = (number("EXPLORE_WALKS", 1_500), 0, 0);
+    let from = number("EXPLORE_FROM", 1);
+    for seed in from..from + count {
+        let (n, steps) = (3 + (seed % 3) as u8, 400 << (seed % 2));
+        let world = walk::walk(n, policy, seed, steps).unwrap_or_else(|broken| panic!("{broken}"));
+        (installs, commits) = (installs + world.installs, commits + world.commits());
+    }
+    println!("{count} walks under {}: {installs} views adopted, {commits} slots committed", policy.name());
+    assert!(installs > count && commits as u64 > count, "the walks must get somewhere");
+}
+
+#[test]
+fn random_walks_under_dynamic() {
+    walks(Policy::Dynamic);
+}
+
+#[test]
+fn random_walks_under_majority() {
+    walks(Policy::Majority);
+}
+
+#[cfg(feature = "broken")]
+#[test]
+fn every_broken_variant_is_caught() {
+    let most = number("EXPLORE_BROKEN", 20_000);
+    let mut missed = Vec::new();
+    for (variant, rule) in ftq::group::broken::CHANGE_VARIANTS {
+        ftq::group::broken::set(Some(variant));
+        let caught = (1..=most).find_map(|seed| {
+            let (n, steps) = (3 + (seed % 3) as u8, 400 << (seed % 2));
+            walk::walk(n, Policy::Dynamic, seed, steps).err().map(|broken| (seed, broken))
+        });
+        match caught {
+            Some((seed, broken)) => {
+                println!("{variant} ({rule}): {seed} walks; {}", broken.lines().next().unwrap_or(""))
+            }
+            None => missed.push(*variant),
+        }
+    }
+    ftq::group::broken::set(None);
+    assert!(missed.is_empty(), "not caught in {most} walks: {missed:?}");
+}

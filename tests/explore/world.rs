@@ -1,0 +1,492 @@
+//! Replicas that run the real `group::change` over a network and disks of the explorer's own, and the judges of what
+//! they do: I1, I2, I5, and that logs are equal before a decree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
+use ftq::group::broken::is as is_broken;
+use ftq::group::change::{votes, Acceptor, Action, Change, ChangeFrame, LogEnd, Surroundings};
+use ftq::group::view::{Ballot, BookEntry, Durability, Policy, View};
+use ftq::types::{Birth, ClusterId, Digest, Epoch, GroupTime, Incarnation, ReplicaId, Run, Slot, Time};
+
+/// What a slot holds. Each slot of an epoch is announced once, so epoch and slot say it all, but for who announced it.
+type Value = (u64, u64, u64);
+
+/// One record: its epoch and what it holds.
+type Rec = (u64, Value);
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Disk {
+    pub acceptor: Acceptor,
+    /// Of each slot from 1 on.
+    pub log: Vec<Rec>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub up: bool,
+    pub run: Run,
+    pub disk: Disk,
+    pub memory: Disk,
+    pub change: Change,
+    /// What leaves once memory is on the disk.
+    held: Vec<Rc<Packet>>,
+    fetch: Option<(LogEnd, Vec<ReplicaId>)>,
+    /// Of all the above, kept up to date.
+    hash: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Body {
+    Change(ChangeFrame),
+    /// An announced slot of an epoch.
+    Order {
+        epoch: u64,
+        slot: u64,
+        value: Value,
+    },
+    Fetch {
+        epoch: u64,
+        from: u64,
+        to: u64,
+    },
+    Records {
+        epoch: u64,
+        from: u64,
+        records: Vec<Rec>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub from: Run,
+    pub to: ReplicaId,
+    body: Body,
+    hash: u64,
+}
+
+/// What a crash leaves of the writes that no sync has covered.
+#[derive(Clone, Copy, Debug)]
+pub enum Loss {
+    All,
+    Nothing,
+    TheLog,
+    TheMeta,
+    /// The whole disk: the replica comes back under a new birth.
+    TheDisk,
+}
+
+/// One thing that may happen.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// This packet arrives; a copy of it may come again.
+    Deliver {
+        packet: usize,
+        again: bool,
+    },
+    /// This packet is lost.
+    Lose(usize),
+    Sync(usize),
+    Crash(usize, Loss),
+    /// Down for good, or until `Start`.
+    Stop(usize),
+    Start(usize),
+    Propose(usize),
+    Tick(usize),
+    Order(usize),
+    /// Nobody is connected to this one. What is on its way may arrive all the same.
+    Cut(usize),
+    Heal,
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub nodes: Vec<Rc<Node>>,
+    pub net: Vec<Rc<Packet>>,
+    pub cut_off: Option<usize>,
+    now: Time,
+    births: u64,
+    /// Who held a slot of an epoch durably while it took part.
+    acks: Rc<BTreeMap<(u64, u64), BTreeSet<u8>>>,
+    committed: Rc<BTreeMap<u64, Rec>>,
+    pub views: Rc<BTreeMap<u64, View>>,
+    pub installs: u64,
+}
+
+pub fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = twox_hash::XxHash3_64::with_seed(0);
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn digest(log: &[Rec]) -> Digest {
+    Digest(hash_of(&log.iter().map(|r| r.1).collect::<Vec<Value>>()))
+}
+
+fn end(log: &[Rec]) -> LogEnd {
+    LogEnd { slot: Slot(log.len() as u64), digest: digest(log), time: GroupTime(0) }
+}
+
+fn cut_to(log: &[Rec], view: &View) -> usize {
+    let kept = |(k, r): (usize, &Rec)| view.keeps(Epoch(r.0), Slot(k as u64 + 1));
+    log.iter().enumerate().position(|at| !kept(at)).unwrap_or(log.len())
+}
+
+impl Node {
+    fn view(&self) -> &View {
+        self.memory.acceptor.newest().expect("there is always a view")
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.memory.acceptor.newest().map_or(0, |v| v.epoch.0)
+    }
+
+    /// Whether it says and counts that it holds slots durably.
+    fn counts(&self) -> bool {
+        let recorded = || self.view().members.contains(&self.run);
+        self.up && self.epoch() > 0 && (self.change.has_rank() || is_broken("frozen-counts") && recorded())
+    }
+
+    /// Whether it is this one's turn to announce the next slot.
+    pub fn may_order(&self) -> bool {
+        let slot = Slot(self.memory.log.len() as u64 + 1);
+        let ready = self.up && self.epoch() > 0 && self.change.has_rank() && slot > self.view().base;
+        ready && self.view().member(self.view().sequencer(slot)).id == self.run.id
+    }
+
+    pub fn has_unsynced(&self) -> bool {
+        self.disk != self.memory || !self.held.is_empty()
+    }
+
+    fn rehash(&mut self) {
+        let held: Vec<u64> = self.held.iter().map(|p| p.hash).collect();
+        self.hash =
+            hash_of(&(self.up, self.run, &self.disk, &self.memory, self.change.fingerprint(), held, &self.fetch));
+    }
+}
+
+impl World {
+    /// `n` replicas in view 1.
+    pub fn new(n: u8, policy: Policy) -> World {
+        let run = |id: u8| Run { id: ReplicaId(id), birth: Birth(u64::from(id)), incarnation: Incarnation(1) };
+        let entry = |id: u8| BookEntry { id: ReplicaId(id), address: String::new(), http: None };
+        let view = View {
+            cluster: ClusterId(1),
+            epoch: Epoch(1),
+            ballot: Ballot::default(),
+            members: (1..=n).map(run).collect(),
+            base: Slot(0),
+            chain: vec![],
+            base_digest: digest(&[]),
+            base_time: GroupTime(0),
+            policy,
+            min_members: 1,
+            durability: Durability::Disk,
+            book: if policy == Policy::Majority { (1..=n).map(entry).collect() } else { vec![] },
+        };
+        let acceptor = Acceptor { installed: Some(view.clone()), ..Acceptor::default() };
+        let disk = Disk { acceptor: acceptor.clone(), log: vec![] };
+        let node = |id: u8| {
+            let change = Change::new(run(id), acceptor.clone());
+            let (disk, memory) = (disk.clone(), disk.clone());
+            Rc::new(Node { up: true, run: run(id), disk, memory, change, held: vec![], fetch: None, hash: 0 })
+        };
+        World {
+            nodes: (1..=n).map(node).collect(),
+            net: vec![],
+            cut_off: None,
+            now: Time(0),
+            births: u64::from(n),
+            acks: Rc::default(),
+            committed: Rc::default(),
+            views: Rc::new(BTreeMap::from([(1, view)])),
+            installs: 0,
+        }
+    }
+
+    /// Equal for two worlds from which the same can happen.
+    pub fn key(&self) -> u64 {
+        let mut net: Vec<u64> = self.net.iter().map(|p| p.hash).collect();
+        net.sort_unstable();
+        let nodes: Vec<u64> = self.nodes.iter().map(|n| n.hash).collect();
+        hash_of(&(nodes, net, self.cut_off, &*self.acks))
+    }
+
+    pub fn commits(&self) -> usize {
+        self.committed.len()
+    }
+
+    fn around(&self, at: usize) -> Surroundings {
+        let reachable = |k: usize| k == at || self.nodes[k].up && self.cut_off != Some(k) && self.cut_off != Some(at);
+        let here = (0..self.nodes.len()).filter(|&k| reachable(k));
+        let newest = self.views.values().next_back().expect("there is always a view");
+        let outsiders = here.clone().filter(|&k| !votes(newest, self.nodes[k].run));
+        Surroundings {
+            connected: here.map(|k| (self.nodes[k].run.id, self.nodes[k].run)).collect(),
+            apart: BTreeSet::new(),
+            joining: outsiders.map(|k| self.nodes[k].run.id).collect(),
+        }
+    }
+
+    fn send(&mut self, from: Run, to: ReplicaId, body: Body) {
+        self.send_packet(Rc::new(packet(from, to, body)));
+    }
+
+    fn send_packet(&mut self, packet: Rc<Packet>) {
+        if !self.net.iter().any(|p| p.hash == packet.hash) {
+            self.net.push(packet);
+        }
+    }
+
+    fn node(&mut self, at: usize) -> &mut Node {
+        Rc::make_mut(&mut self.nodes[at])
+    }
+
+    /// Lets one thing happen. The rule that broke, if one did.
+    pub fn step(&mut self, event: &Event) -> Result<(), String> {
+        let touched = match *event {
+            Event::Deliver { packet, again } => {
+                let packet = if again { self.net[packet].clone() } else { self.net.swap_remove(packet) };
+                let at = usize::from(packet.to.0) - 1;
+                if self.nodes[at].up {
+                    self.deliver(at, &packet)?;
+                }
+                at
+            }
+            Event::Lose(packet) => {
+                self.net.swap_remove(packet);
+                0
+            }
+            Event::Sync(at) => {
+                self.sync(at)?;
+                at
+            }
+            Event::Crash(at, loss) => {
+                self.crash(at, loss);
+                at
+            }
+            Event::Stop(at) => {
+                self.crash(at, Loss::All);
+                self.node(at).up = false;
+                at
+            }
+            Event::Start(at) => {
+                self.node(at).up = true;
+                at
+            }
+            Event::Propose(at) => {
+                let now = self.now;
+                self.change(at, |change, ends, around, out| change.propose(now, ends, around, out))?;
+                at
+            }
+            Event::Tick(at) => {
+                // Every timer is due by then.
+                self.now = self.now.after_ns(1 << 40);
+                let now = self.now;
+                self.change(at, |change, _, around, out| change.tick(now, around, out))?;
+                at
+            }
+            Event::Order(at) => {
+                self.order(at);
+                at
+            }
+            Event::Cut(at) => {
+                self.cut_off = Some(at);
+                at
+            }
+            Event::Heal => {
+                self.cut_off = None;
+                0
+            }
+        };
+        self.node(touched).rehash();
+        Ok(())
+    }
+
+    fn order(&mut self, at: usize) {
+        let node = self.node(at);
+        let (from, epoch, slot) = (node.run, node.epoch(), node.memory.log.len() as u64 + 1);
+        let value = (epoch, slot, from.incarnation.0);
+        node.memory.log.push((epoch, value));
+        let others: Vec<ReplicaId> = node.view().members.iter().map(|m| m.id).filter(|&id| id != from.id).collect();
+        for to in others {
+            self.send(from, to, Body::Order { epoch, slot, value });
+        }
+    }
+
+    fn change(
+        &mut self,
+        at: usize,
+        act: impl FnOnce(&mut Change, &dyn Fn(&View) -> LogEnd, &Surroundings, &mut Vec<Action>),
+    ) -> Result<(), String> {
+        let around = self.around(at);
+        let log = self.nodes[at].memory.log.clone();
+        let ends = move |view: &View| end(&log[..cut_to(&log, view)]);
+        let mut actions = Vec::new();
+        act(&mut self.node(at).change, &ends, &around, &mut actions);
+        for action in actions {
+            let node = self.node(at);
+            match action {
+                Action::Freeze => node.fetch = None,
+                Action::Write => node.memory.acceptor = node.change.acceptor().clone(),
+                Action::Adopt(view) => {
+                    let keep = cut_to(&node.memory.log, &view);
+                    node.memory.log.truncate(keep);
+                    node.fetch = None;
+                    self.judge_adopted(at, &view)?;
+                }
+                Action::Fetch { base, sources } => {
+                    node.fetch = Some((base, sources));
+                    self.fetch(at)?;
+                }
+                Action::Say { to, frame, durably } => {
+                    let packet = Rc::new(packet(node.run, to, Body::Change(frame)));
+                    if !durably || node.disk == node.memory {
+                        self.send_packet(packet);
+                    } else if !node.held.iter().any(|p| p.hash == packet.hash) {
+                        node.held.push(packet);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with a fetch: asks for what is missing, or says that nothing is.
+    fn fetch(&mut self, at: usize) -> Result<(), String> {
+        let node = &self.nodes[at];
+        let Some((base, sources)) = node.fetch.clone() else { return Ok(()) };
+        let (have, epoch, from) = (node.memory.log.len() as u64, node.epoch(), node.run);
+        if have >= base.slot.0 {
+            let own = end(&node.memory.log[..base.slot.0 as usize]);
+            return self.change(at, |change, _, _, out| change.synced(own, out));
+        }
+        for to in sources.into_iter().filter(|&id| id != from.id) {
+            self.send(from, to, Body::Fetch { epoch, from: have + 1, to: base.slot.0 });
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, at: usize, packet: &Packet) -> Result<(), String> {
+        let now = self.now;
+        match &packet.body {
+            Body::Change(frame) => self.change(at, |change, ends, around, out| {
+                change.on_frame(now, packet.from, frame.clone(), ends, around, out);
+            }),
+            Body::Order { epoch, slot, value } => {
+                let node = self.node(at);
+                let next = node.memory.log.len() as u64 + 1;
+                let here = *epoch == node.epoch() && node.change.has_rank() && *slot > node.view().base.0;
+                if here && *slot == next {
+                    node.memory.log.push((*epoch, *value));
+                }
+                Ok(())
+            }
+            Body::Fetch { epoch, from, to } => {
+                let node = &self.nodes[at];
+                let to = (*to).min(node.disk.log.len().min(node.memory.log.len()) as u64);
+                if *epoch == node.epoch() && *from <= to {
+                    let (me, records) = (node.run, node.memory.log[*from as usize - 1..to as usize].to_vec());
+                    self.send(me, packet.from.id, Body::Records { epoch: *epoch, from: *from, records });
+                }
+                Ok(())
+            }
+            Body::Records { epoch, from, records } => {
+                let node = self.node(at);
+                let fetching = node.fetch.clone().filter(|_| *epoch == node.epoch());
+                let Some((base, _)) = fetching else { return Ok(()) };
+                for (k, record) in records.iter().enumerate() {
+                    let slot = from + k as u64;
+                    if slot == node.memory.log.len() as u64 + 1 && slot <= base.slot.0 {
+                        node.memory.log.push(*record);
+                    }
+                }
+                self.fetch(at)
+            }
+        }
+    }
+
+    fn sync(&mut self, at: usize) -> Result<(), String> {
+        let node = self.node(at);
+        node.disk = node.memory.clone();
+        for packet in std::mem::take(&mut node.held) {
+            self.send_packet(packet);
+        }
+        let node = self.nodes[at].clone();
+        if node.counts() {
+            for (k, (epoch, value)) in node.disk.log.iter().enumerate().filter(|(_, r)| r.0 == node.epoch()) {
+                let slot = k as u64 + 1;
+                if Rc::make_mut(&mut self.acks).entry((*epoch, slot)).or_default().insert(node.run.id.0) {
+                    self.judge_committed(*epoch, slot, *value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, at: usize, loss: Loss) {
+        self.births += 1;
+        let birth = Birth(self.births);
+        let node = self.node(at);
+        match loss {
+            Loss::All => {}
+            Loss::Nothing => node.disk = node.memory.clone(),
+            Loss::TheLog => node.disk.acceptor = node.memory.acceptor.clone(),
+            Loss::TheMeta => node.disk.log = node.memory.log.clone(),
+            Loss::TheDisk => (node.disk, node.run.birth) = (Disk::default(), birth),
+        }
+        if let Some(newest) = node.disk.acceptor.newest().cloned() {
+            node.disk.log.truncate(cut_to(&node.disk.log, &newest));
+        }
+        node.memory = node.disk.clone();
+        node.run.incarnation = node.run.incarnation.next();
+        node.change = Change::new(node.run, node.disk.acceptor.clone());
+        (node.held, node.fetch) = (vec![], None);
+    }
+
+    // ---- the judges
+
+    fn judge_committed(&mut self, epoch: u64, slot: u64, value: Value) -> Result<(), String> {
+        let needed = ftq::group::quorum::commit_count(&self.views[&epoch]);
+        if self.acks[&(epoch, slot)].len() < needed {
+            return Ok(());
+        }
+        let first = Rc::make_mut(&mut self.committed).entry(slot).or_insert((epoch, value));
+        if first.1 != value {
+            return Err(format!("I1: slot {slot} commits as {value:?} in epoch {epoch}; it was {first:?}"));
+        }
+        match self.views.range(epoch + 1..).find(|(_, v)| v.base.0 < slot) {
+            Some((e, v)) => {
+                Err(format!("I2: slot {slot} commits in epoch {epoch}, but view {e} starts from {}", v.base))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn judge_adopted(&mut self, at: usize, view: &View) -> Result<(), String> {
+        self.installs += 1;
+        let known = Rc::make_mut(&mut self.views).entry(view.epoch.0).or_insert_with(|| view.clone());
+        if known != view {
+            return Err(format!("I5: two views of epoch {}: {view:?} and {known:?}", view.epoch));
+        }
+        let node = &self.nodes[at];
+        for (slot, (epoch, value)) in self.committed.iter().filter(|(_, r)| r.0 < view.epoch.0) {
+            let there = node.memory.log.get(*slot as usize - 1).map(|r| r.1);
+            if *slot > view.base.0 || votes(view, node.run) && there != Some(*value) {
+                return Err(format!("I2: {} adopts epoch {} without slot {slot} of epoch {epoch}", at + 1, view.epoch));
+            }
+        }
+        let base = view.base.0 as usize;
+        let log = &node.memory.log;
+        if votes(view, node.run) && (log.len() < base || digest(&log[..base]) != view.base_digest) {
+            return Err(format!("stable: {} adopts epoch {} with another log", at + 1, view.epoch));
+        }
+        Ok(())
+    }
+}
+
+fn packet(from: Run, to: ReplicaId, body: Body) -> Packet {
+    let hash = hash_of(&(from, to, &body));
+    Packet { from, to, body, hash }
+}
