@@ -8,6 +8,9 @@ pub const REPLICAS_MAX: usize = 15;
 /// Bytes of a `HOST:PORT` in the book.
 pub const ADDRESS_BYTES_MAX: usize = 255;
 
+/// No run brings a slot, a message number, an epoch, an incarnation or a time in nanoseconds this far.
+pub const COUNTER_MAX: u64 = 1 << 62;
+
 // ---- what users send
 /// Bytes of one item.
 pub const ITEM_BYTES_MAX: usize = 1 << 20;
@@ -19,6 +22,8 @@ pub const BATCH_ITEMS_MAX: usize = 4096;
 pub const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Bytes of one operation as ordered: the largest item and its frame around it.
 pub const OPERATION_BYTES_MAX: usize = ITEM_BYTES_MAX + (4 << 10);
+/// Bytes of one query: a label and its frame.
+pub const QUERY_BYTES_MAX: usize = 1 << 10;
 /// Bytes of one answer.
 pub const ANSWER_BYTES_MAX: usize = ITEM_BYTES_MAX + (64 << 10);
 
@@ -95,6 +100,10 @@ pub const CHANGE_AGAIN_NS: u64 = 20 * 1_000_000;
 pub const CHANGE_GATHER_NS: u64 = 100 * 1_000_000;
 /// A question of a reader is asked again after this time, doubled each time.
 pub const READ_AGAIN_NS: u64 = 5 * 1_000_000;
+/// And at most.
+pub const READ_AGAIN_MAX_NS: u64 = 100 * 1_000_000;
+/// Reads that wait for their answers at one replica.
+pub const READS_MAX: usize = 4096;
 /// Bytes of operations in one slot: a sequencer's cut goes no further than this, but covers one whole operation.
 pub const SLOT_BYTES_MAX: usize = 2 << 20;
 

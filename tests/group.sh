@@ -6,10 +6,13 @@
 place=$(mktemp -d "${TMPDIR:-/tmp}/ftq.XXXXXX")
 pids=()
 
+# Ends these processes of ours without a word from the shell.
+end_quietly() {
+    { kill -KILL "$@" && wait "$@"; } 2>/dev/null
+}
+
 group_end() {
-    local pid
-    for pid in "${pids[@]}"; do kill -KILL "$pid" 2>/dev/null; done
-    wait 2>/dev/null
+    end_quietly "${pids[@]}"
     rm -rf "$place"
 }
 trap group_end EXIT

@@ -182,7 +182,7 @@ fn group_knows_no_queues_and_services_no_views() {
 #[test]
 fn modules_say_what_they_are() {
     let mut complaints = Vec::new();
-    for source in sources() {
+    for source in sources().iter().filter(|s| !s.path.ends_with("/tests.rs")) {
         let doc = source.text.lines().take_while(|line| line.starts_with("//!")).count();
         if doc == 0 {
             complaints.push(format!("{}:1: must begin with //!", source.path));

@@ -14,6 +14,9 @@ pub mod queue;
 pub mod table;
 pub mod transfer;
 
+#[cfg(test)]
+mod tests;
+
 use crate::cli::options::{scan, Given};
 use crate::cli::output::{complain, Output, Style};
 use crate::cli::table::{look_up, overview, Call, Found, Plan, Refusal, GLOBAL};

@@ -90,6 +90,8 @@ struct Push {
     pushed: u64,
     slot: Slot,
     failed: bool,
+    /// What was refused last, from which item through which: told once for a run of items with the same fate.
+    refused: Option<(Error, u64, u64)>,
 }
 
 impl Push {
@@ -103,6 +105,7 @@ impl Push {
             pushed: 0,
             slot: Slot(0),
             failed: false,
+            refused: None,
         }
     }
 
@@ -174,9 +177,7 @@ impl Push {
                         &unescaped[..]
                     }
                     Err(e) => {
-                        let code = if e.is(Code::TooLarge) { Code::TooLarge } else { Code::BadRequest };
-                        let why = format!("line {} was not pushed: {}", self.taken, e.message());
-                        out.error(&Error::refused(code, why));
+                        out.error(&e.about(&format!("line {} was not pushed", self.taken)));
                         continue;
                     }
                 }
@@ -207,20 +208,25 @@ impl Push {
                     self.pushed += count as u64;
                     self.slot = answer.slot;
                 }
-                Err(Error::Refused { code, message, done }) => {
-                    self.failed = true;
-                    let first = through + 1 - count as u64;
-                    let message = format!("items {first} to {through}: {message}");
-                    out.error(&Error::Refused { code, message, done });
-                }
                 Err(e) => {
-                    // Said once: all that is under way has the same fate.
-                    if !std::mem::replace(&mut self.failed, true) {
-                        out.error(&e);
+                    self.failed = true;
+                    match &mut self.refused {
+                        Some((same, _, last)) if *same == e => *last = through,
+                        _ => {
+                            self.tell(out);
+                            self.refused = Some((e, through + 1 - count as u64, through));
+                        }
                     }
-                    out.note_status(e.exit_status());
                 }
             }
+        }
+    }
+
+    /// Tells which items were refused.
+    fn tell(&mut self, out: &mut Output) {
+        if let Some((error, first, last)) = self.refused.take() {
+            let which = if first == last { format!("item {first}") } else { format!("items {first} to {last}") };
+            out.error(&error.about(&which));
         }
     }
 
@@ -232,6 +238,7 @@ impl Push {
             session.turn(None, None);
             self.hear(session, out);
         }
+        self.tell(out);
         if self.tells && (!self.failed || self.pushed > 0) {
             out.number("count", self.slot, self.pushed);
         } else if out.style.lines && !self.failed {
@@ -291,10 +298,7 @@ fn pop_many(label: &str, wanted: u64, session: &mut Session, out: &mut Output) {
     }
     match ended {
         Some(e) if printed < wanted || e.exit_status() != 1 => match e {
-            Error::Refused { code, message, done } if printed > 0 => {
-                let message = format!("{message} (after {printed} of {wanted} items)");
-                out.error(&Error::Refused { code, message, done });
-            }
+            e if printed > 0 => out.error(&e.about(&format!("after {printed} of {wanted} items"))),
             e => out.error(&e),
         },
         _ => {}

@@ -65,6 +65,17 @@ impl Error {
         }
     }
 
+    /// The same, said of something in particular.
+    #[must_use]
+    pub fn about(self, what: &str) -> Error {
+        match self {
+            Error::Refused { code, message, done } => {
+                Error::Refused { code, message: format!("{what}: {message}"), done }
+            }
+            Error::Unreachable { message } => Error::Unreachable { message: format!("{what}: {message}") },
+        }
+    }
+
     pub fn done(&self) -> Done {
         match self {
             Error::Refused { done, .. } => *done,

@@ -94,6 +94,17 @@ pub enum Ignore {
     NotNow,
 }
 
+impl From<Useless> for Ignore {
+    fn from(useless: Useless) -> Ignore {
+        match useless {
+            Useless::Duplicate => Ignore::Duplicate,
+            Useless::TooFar => Ignore::TooFar,
+            Useless::Contradiction => Ignore::Contradiction,
+            Useless::NoSuchRank => Ignore::NoSuchRank,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Group {
     settings: Settings,
@@ -225,7 +236,9 @@ impl Group {
             }
         }
         if let (Some(rank), Some(regular)) = (rank, self.regular_mut()) {
-            regular.on_status(rank, &header.status);
+            if let Err(useless) = regular.on_status(rank, &header.status) {
+                self.drop_for(useless.into());
+            }
         }
     }
 
@@ -327,12 +340,7 @@ impl Group {
             }
             Frame::Hello { .. } | Frame::Install { .. } => Ok(()),
         };
-        useful.map_err(|useless| match useless {
-            Useless::Duplicate => Ignore::Duplicate,
-            Useless::TooFar => Ignore::TooFar,
-            Useless::Contradiction => Ignore::Contradiction,
-            Useless::NoSuchRank => Ignore::NoSuchRank,
-        })
+        useful.map_err(Ignore::from)
     }
 
     /// A blank replica takes view 1 only from the run that made it, or from one that installed it, and only if it

@@ -7,7 +7,7 @@
 use crate::group::commit::Commit;
 use crate::group::view::View;
 use crate::group::window::Window;
-use crate::limits::{NACK_DELAY_MAX_NS, NACK_DELAY_NS, NACK_RANGES_MAX, NACK_SPAN_MAX};
+use crate::limits::{NACK_DELAY_MAX_NS, NACK_DELAY_NS, NACK_RANGES_MAX, NACK_SHRINK_ATTEMPT, NACK_SPAN_MAX};
 use crate::rng::Rng;
 use crate::types::{Mseq, Rank, Slot, Time};
 use crate::wire::datagram::Frame;
@@ -38,7 +38,8 @@ impl Line {
     /// Counts an asking, and says which one it is.
     fn asked(&mut self, now: Time, rng: &mut Rng) -> u8 {
         let attempt = self.attempt;
-        self.attempt = self.attempt.saturating_add(1);
+        // Never stuck at one number, which always asks the same member.
+        self.attempt = self.attempt.checked_add(1).unwrap_or(NACK_SHRINK_ATTEMPT);
         let delay = ((4 * NACK_DELAY_NS) << attempt.min(16)).min(NACK_DELAY_MAX_NS);
         self.due = now.after_ns(rng.between(delay, delay + delay / 2));
         attempt
@@ -65,7 +66,8 @@ impl Nacks {
         for k in 0..self.data.len() {
             let rank = Rank(k as u8);
             let gap = if rank != self.me && heard_message(window, commit, rank) > window.held(rank) {
-                window.missing_data(rank, window.held(rank).next(), 1).first().map(|g| (g.first.0, g.offset))
+                let first = window.held(rank).next();
+                Some((first.0, window.prefix(rank, first)))
             } else {
                 None
             };

@@ -41,8 +41,8 @@ pub struct Regular {
     fresh: Vec<Mseq>,
     repairs: Vec<(Rank, Piece, u32, usize)>,
     answers: Vec<(Rank, Frame<'static>)>,
-    /// Reports go out at the latest then, while something is unsettled.
-    silent_since: Time,
+    /// Since when something has been unsettled and this member silent; it reports `silent_ns` later.
+    silent_since: Option<Time>,
     silent_ns: u64,
     pub marks: Vec<&'static str>,
 }
@@ -66,7 +66,7 @@ impl Regular {
             fresh: Vec::new(),
             repairs: Vec::new(),
             answers: Vec::new(),
-            silent_since: now,
+            silent_since: None,
             silent_ns: SILENT_NS,
             marks: Vec::new(),
             view,
@@ -89,13 +89,21 @@ impl Regular {
 
     // ---- what arrives
 
-    /// A member's report in this view.
-    pub fn on_status(&mut self, rank: Rank, status: &Status) {
+    /// A member's report in this view. One that no member can make in its right mind is of no use.
+    pub fn on_status(&mut self, rank: Rank, status: &Status) -> Result<(), Useless> {
+        if status.committed.max(status.durable) > status.known {
+            return Err(Useless::Contradiction);
+        }
+        // Nothing is announced further ahead of what every member holds durably.
+        if status.known.0 > self.window.known().0 + SLOTS_MAX as u64 {
+            return Err(Useless::TooFar);
+        }
         let before = self.commit.committed();
         self.commit.on_status(rank, status);
         if self.commit.committed() > before && status.committed > before {
             self.marks.push(marks::BELIEVED_COMMIT);
         }
+        Ok(())
     }
 
     /// A piece of a message. The reason where it was of no use.
@@ -231,13 +239,16 @@ impl Regular {
         }
     }
 
-    /// Announces the next slot if it is this member's turn and there is something to cover, or a tick is due.
-    pub fn announce(&mut self, now: Time, due: Option<GroupTime>) {
+    /// The next slot, if it is this member's turn and there is room for it.
+    fn own_slot(&self) -> Option<Slot> {
         let slot = self.window.announced().next();
         let my_turn = self.view.sequencer(slot) == self.rank || crate::group::broken::is("out-of-turn");
-        if !my_turn || slot.0 - self.window.released().0 > SLOTS_MAX as u64 {
-            return;
-        }
+        (my_turn && slot.0 - self.window.released().0 <= SLOTS_MAX as u64).then_some(slot)
+    }
+
+    /// Announces the next slot if it is this member's turn and there is something to cover, or a tick is due.
+    pub fn announce(&mut self, now: Time, due: Option<GroupTime>) {
+        let Some(slot) = self.own_slot() else { return };
         let last = *self.window.last_order();
         let mut time = last.time.max(self.clock.at(now));
         if crate::group::broken::is("time-runs-back") {
@@ -327,12 +338,15 @@ impl Regular {
             let dest = silent.into_iter().map(|rank| self.view.member(rank).id).fold(Dest::default(), Dest::with);
             packets.probe(dest, size);
         }
-        if multicast {
-            (self.silent_since, self.silent_ns) = (now, SILENT_NS);
-        } else if self.unsettled() && now.since_ns(self.silent_since) >= self.silent_ns {
-            self.marks.push(marks::SILENT_REPORT);
-            (self.silent_since, self.silent_ns) = (now, self.silent_ns.saturating_mul(2));
-            packets.report(others);
+        match self.silent_since.filter(|_| !multicast) {
+            _ if !self.unsettled() => self.silent_since = None,
+            None => (self.silent_since, self.silent_ns) = (Some(now), SILENT_NS),
+            Some(since) if now.since_ns(since) >= self.silent_ns => {
+                self.marks.push(marks::SILENT_REPORT);
+                (self.silent_since, self.silent_ns) = (Some(now), self.silent_ns.saturating_mul(2));
+                packets.report(others);
+            }
+            Some(_) => {}
         }
         if news {
             packets.report(others);
@@ -365,10 +379,9 @@ impl Regular {
 
     /// When this member must be given a turn at the latest.
     pub fn deadline(&self, due: Option<GroupTime>) -> Option<Time> {
-        let next = self.window.announced().next();
-        let mine = self.view.sequencer(next) == self.rank;
-        let tick = due.filter(|&due| mine && self.window.last_order().time < due).map(|due| self.clock.when(due));
-        let silent = self.unsettled().then(|| self.silent_since.after_ns(self.silent_ns));
+        let tick = due.filter(|&due| self.own_slot().is_some() && self.window.last_order().time < due);
+        let tick = tick.map(|due| self.clock.when(due));
+        let silent = self.silent_since.map(|since| since.after_ns(self.silent_ns));
         [self.nacks.deadline(), self.path.deadline(), tick, silent].into_iter().flatten().min()
     }
 }

@@ -17,6 +17,11 @@ impl Ranks {
         Ranks(self.0 | 1 << rank.0)
     }
 
+    #[must_use]
+    pub fn without(self, rank: Rank) -> Ranks {
+        Ranks(self.0 & !(1 << rank.0))
+    }
+
     pub fn contains(self, rank: Rank) -> bool {
         self.0 >> rank.0 & 1 == 1
     }

@@ -174,6 +174,9 @@ pub(crate) mod tests {
             ballot: Ballot { round: 1, id: ReplicaId(2), birth: Birth(3), incarnation: Incarnation(4) },
             members: runs.collect(),
             base: Slot(epoch * 10),
+            chain: (epoch.saturating_sub(CHAIN_MAX as u64)..epoch)
+                .map(|earlier| Link { epoch: Epoch(earlier), base: Slot(earlier * 10) })
+                .collect(),
             base_digest: Digest(5),
             base_time: GroupTime(6),
             policy: Policy::Dynamic,
@@ -240,7 +243,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_largest_meta_fits_a_page() {
-        let view = view(u64::MAX / 10, REPLICAS_MAX, ADDRESS_BYTES_MAX);
+        let view = view(crate::limits::COUNTER_MAX / 10, REPLICAS_MAX, ADDRESS_BYTES_MAX);
         let meta = Meta {
             installed: Some(view.clone()),
             heard: Some(view.clone()),

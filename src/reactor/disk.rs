@@ -188,6 +188,8 @@ pub struct Disk {
     /// What will be durable when the batch under way is done.
     committing: Option<WriteNumber>,
     durable: WriteNumber,
+    /// The engine has told of completions, or may have.
+    told: bool,
 }
 
 impl Disk {
@@ -204,6 +206,7 @@ impl Disk {
             waiting: VecDeque::new(),
             committing: None,
             durable: WriteNumber(0),
+            told: true,
         };
         disk.fill_spare()?;
         Ok(disk)
@@ -218,7 +221,7 @@ impl Disk {
         }
     }
 
-    /// Readable when [`Disk::completed`] has something to tell; `None` if that is right after each submit.
+    /// Readable when something is completed, for [`Disk::on_event`]; `None` where that is right after each submit.
     pub fn event_fd(&self) -> Option<RawFd> {
         match &self.engine {
             Engine::Uring(e) => Some(e.event_fd()),
@@ -227,9 +230,14 @@ impl Disk {
         }
     }
 
-    /// Something is done that no descriptor tells of: [`Disk::completed`] is to be asked at once.
+    /// The poll told of completions.
+    pub fn on_event(&mut self) {
+        self.told = true;
+    }
+
+    /// [`Disk::completed`] has something to tell.
     pub fn has_more(&self) -> bool {
-        matches!(&self.engine, Engine::Blocking(e) if e.has_done())
+        self.told || matches!(&self.engine, Engine::Blocking(e) if e.has_done())
     }
 
     /// Nothing is waiting or under way.
@@ -251,7 +259,11 @@ impl Disk {
     /// Looks for finished batches and starts what waited for them. `Some(n)` if more is durable than before: all
     /// writes up to n.
     pub fn completed(&mut self) -> Result<Option<WriteNumber>, Exit> {
+        if !self.has_more() {
+            return Ok(None);
+        }
         let (mut done, before) = (Vec::new(), self.durable);
+        self.told = false;
         self.engine.reap(&mut done)?;
         for lane in done {
             match lane {
@@ -327,7 +339,7 @@ impl Disk {
     /// Begins to prepare a segment if there is none.
     fn fill_spare(&mut self) -> Result<(), Exit> {
         if matches!(self.spare, Spare::Absent) {
-            let target = Rc::new(self.directory.create_spare()?);
+            let target = Rc::new(self.directory.create_spare(self.segment_bytes)?);
             self.spare = Spare::Filling(target, 0);
             self.write_zeros()?;
         }

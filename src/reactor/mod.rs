@@ -28,7 +28,7 @@ use disk::Disk;
 use exit::Exit;
 use fault::{FaultInput, Faults};
 use logger::Logger;
-use os::{Asked, Notifier, Signals};
+use os::{Alarm, Asked, Notifier, Signals};
 use udp::Udp;
 use wheel::Wheel;
 
@@ -36,8 +36,9 @@ const DATAGRAMS: Token = Token(0);
 const DISK: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const FAULTS: Token = Token(3);
+const ALARM: Token = Token(4);
 /// TCP, then Unix.
-const FIRST_LISTENER: usize = 4;
+const FIRST_LISTENER: usize = 5;
 const LISTENERS: usize = 2;
 /// A link's token is this and the peer's id.
 const LINKS: usize = 16;
@@ -47,6 +48,8 @@ const EVENTS_PER_TURN: usize = 1024;
 const LEAVE_WAIT_MS: u64 = 5_000;
 /// How often systemd's status is looked after while the loop turns.
 const STATUS_EVERY_MS: u64 = 200;
+/// A deadline nearer than this is worth an alarm.
+const NEAR_NS: u64 = 10 * Time::MS;
 
 const _: () = assert!(LINKS + REPLICA_ID_MAX as usize <= FIRST_CLIENT && FIRST_LISTENER + LISTENERS <= LINKS);
 
@@ -60,6 +63,7 @@ pub struct Reactor {
     disk: Disk,
     signals: Signals,
     wheel: Wheel,
+    alarm: Alarm,
     faults: Option<(FaultInput, Faults)>,
     notifier: Notifier,
     logger: Logger,
@@ -100,6 +104,7 @@ impl Reactor {
         if let Some((input, _)) = &self.faults {
             watch(registry, input.raw_fd(), FAULTS)?;
         }
+        watch(registry, self.alarm.raw_fd(), ALARM)?;
         watch(registry, self.signals.raw_fd(), SIGNALS)
     }
 
@@ -126,8 +131,8 @@ impl Reactor {
         for event in events.iter() {
             match event.token() {
                 DATAGRAMS => self.udp.on_readable(),
-                // Asked in every turn.
-                DISK => {}
+                DISK => self.disk.on_event(),
+                ALARM => {}
                 SIGNALS => self.on_signals(now),
                 FAULTS => self.on_faults(),
                 Token(t) if t >= FIRST_CLIENT => self.clients.on_event(event),
@@ -138,12 +143,17 @@ impl Reactor {
         Ok(())
     }
 
-    fn timeout(&self, now: Time) -> Option<Duration> {
+    fn timeout(&mut self, now: Time) -> Option<Duration> {
         if self.udp.has_more() || self.disk.has_more() || self.clients.has_more(self.replica.accepts()) {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.replica.deadline(), self.wheel.next(), self.notifier.deadline(), self.stop_at];
-        deadlines.into_iter().flatten().min().map(|at| Duration::from_nanos(at.since_ns(now)))
+        let next = deadlines.into_iter().flatten().min()?;
+        let wait_ns = next.since_ns(now);
+        if wait_ns > 0 && wait_ns < NEAR_NS {
+            self.alarm.set(next);
+        }
+        Some(Duration::from_nanos(wait_ns))
     }
 
     fn hand_datagrams(&mut self, now: Time) {
@@ -247,6 +257,7 @@ impl Reactor {
                 let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
                 // SAFETY: one valid pollfd. Whatever it returns, the disk is asked.
                 unsafe { libc::poll(&raw mut poll, 1, -1) };
+                self.disk.on_event();
             }
             self.disk.completed()?;
         }

@@ -4,8 +4,9 @@
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
@@ -65,6 +66,43 @@ pub fn get_option(socket: &impl AsRawFd, level: i32, name: i32) -> io::Result<li
     match unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut size) } {
         0 => Ok(value),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Wakes the poll at a moment more exactly than its timeout, which counts milliseconds.
+#[derive(Debug)]
+pub struct Alarm {
+    fd: OwnedFd,
+    set: Time,
+}
+
+impl Alarm {
+    pub fn new() -> io::Result<Alarm> {
+        // SAFETY: no pointers; a descriptor returned without error is ours.
+        unsafe {
+            match libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(Alarm { fd: OwnedFd::from_raw_fd(fd), set: Time(0) }),
+            }
+        }
+    }
+
+    /// Readable from `at` on. Best effort: the poll's timeout comes a little later.
+    pub fn set(&mut self, at: Time) {
+        if self.set != at {
+            self.set = at;
+            let (tv_sec, tv_nsec) = ((at.0 / 1_000_000_000) as _, (at.0 % 1_000_000_000) as _);
+            let mut when = libc::itimerspec {
+                it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+                it_value: libc::timespec { tv_sec, tv_nsec },
+            };
+            // SAFETY: the kernel reads `when` only.
+            unsafe { libc::timerfd_settime(self.raw_fd(), libc::TFD_TIMER_ABSTIME, &raw mut when, ptr::null_mut()) };
+        }
+    }
+
+    pub fn raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 
@@ -188,6 +226,19 @@ mod tests {
         assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 0) }, 1);
         assert_eq!(signals.take(), [Asked::Reload, Asked::Status]);
         assert!(signals.take().is_empty());
+    }
+
+    #[test]
+    fn an_alarm_wakes_the_poll_and_not_before() {
+        let mut alarm = Alarm::new().expect("a timer");
+        let mut poll = libc::pollfd { fd: alarm.raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        let mut wakes = |wait_ms| unsafe { libc::poll(&raw mut poll, 1, wait_ms) } == 1;
+        let at = now().after_ns(3 * Time::MS);
+        alarm.set(at);
+        assert!(wakes(10_000) && now() >= at);
+        alarm.set(at.after_ns(3_600_000 * Time::MS));
+        assert!(!wakes(0));
     }
 
     #[test]

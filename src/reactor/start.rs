@@ -15,7 +15,7 @@ use crate::reactor::exit::{self, Exit};
 use crate::reactor::fault::{FaultInput, Faults};
 use crate::reactor::logger::Logger;
 use crate::reactor::options::{self, BookSource, Command, Environment, Options};
-use crate::reactor::os::{self, Notifier, Signals};
+use crate::reactor::os::{self, Alarm, Notifier, Signals};
 use crate::reactor::udp::Udp;
 use crate::reactor::wheel::Wheel;
 use crate::reactor::{Reactor, FIRST_CLIENT};
@@ -160,6 +160,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         seed: entropy,
     };
     let signals = Signals::new().map_err(|e| Exit::system("watch for signals", &e))?;
+    let alarm = Alarm::new().map_err(|e| Exit::system("make a timer", &e))?;
     let poll = Poll::new().map_err(|e| Exit::system("watch for events", &e))?;
     let disk = Disk::new(directory, options.disk, SEGMENT_BYTES)?;
     logger.log(Level::Info, &greeting(options, &own.address.to_string(), &disk));
@@ -176,6 +177,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         disk,
         signals,
         wheel,
+        alarm,
         faults,
         notifier,
         logger: logger.clone(),

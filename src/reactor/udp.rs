@@ -230,11 +230,11 @@ impl Link {
         let (mut next, mut was_refused) = (0, false);
         while next < headers.len() {
             let rest = &mut headers[next..];
+            let fd = libc::c_long::from(self.socket.as_raw_fd());
+            let flags = libc::c_long::from(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+            // Not every C library has this call send more than one datagram at a time; the kernel does.
             // SAFETY: every header points at one vector, and that at a datagram; both outlive the call.
-            let count = unsafe {
-                let (fd, flags) = (self.socket.as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-                libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as u32, flags as _)
-            };
+            let count = unsafe { libc::syscall(libc::SYS_sendmmsg, fd, rest.as_mut_ptr(), rest.len(), flags) };
             if count > 0 {
                 counters.sent += count as u64;
                 next += count as usize;

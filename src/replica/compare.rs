@@ -38,7 +38,8 @@ impl Compared {
         if self.recent[at].1 == digests {
             self.agrees = self.agrees.with(rank);
         } else {
-            self.differs = self.differs.with(rank);
+            // It may have agreed before: what counts is that it does not any more.
+            (self.differs, self.agrees) = (self.differs.with(rank), self.agrees.without(rank));
         }
     }
 

@@ -82,7 +82,8 @@ impl Door {
     /// What follows on this connection belongs to this session.
     pub fn use_session(&mut self, client: ClientId, session: SessionId) {
         if let Some(guest) = self.guests.get_mut(&client) {
-            if let Some(old) = guest.session.replace(session) {
+            // Another client may have taken the old one over.
+            if let Some(old) = guest.session.replace(session).filter(|s| self.by_session.get(s) == Some(&client)) {
                 self.by_session.remove(&old);
             }
             guest.refused = None;

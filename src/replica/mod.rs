@@ -230,6 +230,10 @@ impl Replica {
     /// Applies what is known to be committed.
     fn replay(&mut self, log: &Replay<'_>) -> Result<(), String> {
         for found in log.records.iter().take_while(|found| found.record.slot <= log.committed) {
+            if found.record.slot != self.machine.applied().next() {
+                let (slot, applied) = (found.record.slot, self.machine.applied());
+                return Err(format!("the log goes on with slot {slot} behind slot {applied}"));
+            }
             self.machine.apply(found.record.slot, found.record.time, found.operations, &mut self.replies);
             self.replies.clear();
             if self.machine.digest() != found.record.digest {
@@ -382,7 +386,8 @@ impl Replica {
             let refusal = Refusal { code: Code::BadRequest, message: "this is no query".into() };
             return self.door.refuse(client, kind::QUERY, number, &refusal);
         }
-        match self.refusal().filter(|_| !stale) {
+        let full = || Refusal { code: Code::Busy, message: "too many reads wait for their answers".into() };
+        match self.refusal().or_else(|| self.reads.is_full().then(full)).filter(|_| !stale) {
             Some(refusal) => self.door.refuse(client, kind::QUERY, number, &refusal),
             None if stale => self.answer_read(read),
             None => self.reads.push(read),

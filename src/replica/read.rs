@@ -7,7 +7,7 @@
 
 use crate::group::quorum::{is_quorum, Ranks};
 use crate::group::view::View;
-use crate::limits::READ_AGAIN_NS;
+use crate::limits::{READS_MAX, READ_AGAIN_MAX_NS, READ_AGAIN_NS};
 use crate::marks;
 use crate::types::{ClientId, Rank, Slot, Time};
 
@@ -45,6 +45,11 @@ impl Reads {
         self.arrived.push(read);
     }
 
+    /// Whether as many reads wait as may.
+    pub fn is_full(&self) -> bool {
+        self.waiting() >= READS_MAX
+    }
+
     /// The number of a question that every other member must be asked now: a new one, or one to be repeated. `own` is
     /// this member's own answer.
     pub fn ask(&mut self, now: Time, view: &View, me: Rank, own: Slot) -> Option<u64> {
@@ -52,7 +57,7 @@ impl Reads {
             if question.again > now {
                 return None;
             }
-            question.wait_ns = question.wait_ns.saturating_mul(2);
+            question.wait_ns = (2 * question.wait_ns).min(READ_AGAIN_MAX_NS);
             question.again = now.after_ns(question.wait_ns);
             self.marks.push(marks::READ_AGAIN);
             return Some(question.number);

@@ -69,7 +69,7 @@ impl<'a> Bundle<'a> {
             inner.bytes(OPERATION_BYTES_MAX, "operation")?;
         }
         inner.end("bundle bytes")?;
-        if count == 0 || first.0.checked_add(u64::from(count)).is_none() {
+        if count == 0 || first.0.checked_add(u64::from(count) - 1).is_none() {
             return Err(DecodeError { field: "count" });
         }
         Ok(Bundle { session, seen, first, count, operations })

@@ -5,7 +5,7 @@
 //! one (USE), and from then on sends REQUESTs under rising numbers; answers come in any order and name the number.
 //! A request sent again under its number, here or at another replica, is executed once (I3).
 
-use crate::limits::{ANSWER_BYTES_MAX, CLIENT_FRAME_BYTES_MAX, OPERATION_BYTES_MAX};
+use crate::limits::{ANSWER_BYTES_MAX, CLIENT_FRAME_BYTES_MAX, OPERATION_BYTES_MAX, QUERY_BYTES_MAX};
 use crate::types::{ClusterId, ReplicaId, RequestNumber, SessionId, Slot};
 use crate::wire::answer::Code;
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
@@ -226,7 +226,7 @@ impl<'a> ToReplica<'a> {
             kind::QUERY => ToReplica::Query {
                 number: r.u64("number")?,
                 stale: r.bool("stale")?,
-                query: within(r.rest(), OPERATION_BYTES_MAX, "query")?,
+                query: within(r.rest(), QUERY_BYTES_MAX, "query")?,
             },
             kind::ADMIN => ToReplica::Admin {
                 number: r.u64("number")?,
@@ -317,5 +317,188 @@ impl<'a> ToClient<'a> {
         };
         r.end("frame")?;
         Ok(decoded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::quickcheck;
+
+    const SESSION: SessionId = SessionId { slot: Slot(1), position: 2, digest: 3 };
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn said(frame: &ToReplica<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        bytes
+    }
+
+    fn answered(frame: &ToClient<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        bytes
+    }
+
+    /// One frame of each kind, and its bytes: length, kind, fields.
+    fn golden_to_replica() -> Vec<(ToReplica<'static>, &'static str)> {
+        let (number, seen) = (RequestNumber(7), RequestNumber(6));
+        vec![
+            (ToReplica::Hello { version: 1 }, "00000007 01 66747163 0001"),
+            (ToReplica::Open { token: 5 }, "00000009 02 0000000000000005"),
+            (ToReplica::Use { session: SESSION }, "00000015 03 0000000000000001 00000002 0000000000000003"),
+            (
+                ToReplica::Request { number, seen, operation: b"op" },
+                "00000013 04 0000000000000007 0000000000000006 6f70",
+            ),
+            (ToReplica::Query { number: 8, stale: true, query: b"q" }, "0000000b 05 0000000000000008 01 71"),
+            (ToReplica::Admin { number: 9, what: Admin::Members }, "0000000a 06 0000000000000009 02"),
+        ]
+    }
+
+    fn golden_to_client() -> Vec<(ToClient<'static>, &'static str)> {
+        let (slot, replica, code) = (Slot(4), ReplicaId(2), Code::Busy);
+        vec![
+            (
+                ToClient::Welcome { version: 1, cluster: ClusterId(0xc1), replica },
+                "0000000c 40 0001 00000000000000c1 02",
+            ),
+            (
+                ToClient::Opened { token: 5, session: SESSION },
+                "0000001d 41 0000000000000005 0000000000000001 00000002 0000000000000003",
+            ),
+            (
+                ToClient::Reply { number: RequestNumber(7), slot, answer: b"a" },
+                "00000012 42 0000000000000007 0000000000000004 61",
+            ),
+            (ToClient::Found { number: 8, slot, answer: b"" }, "00000011 43 0000000000000008 0000000000000004"),
+            (ToClient::Told { number: 9, json: "{}" }, "0000000b 44 0000000000000009 7b7d"),
+            (
+                ToClient::Refused { refused: kind::REQUEST, number: 7, code, maybe_done: false, message: "no" },
+                "0000000f 45 04 0000000000000007 0e 00 02 6e6f",
+            ),
+        ]
+    }
+
+    #[test]
+    fn the_frames_are_for_ever() {
+        for (k, (frame, golden)) in golden_to_replica().iter().enumerate() {
+            let bytes = said(frame);
+            assert_eq!(hex(&bytes), golden.replace(' ', ""), "{frame:?}");
+            assert_eq!(usize::from(bytes[4]), k + 1, "every kind has a row here");
+            assert_eq!(first_frame(&bytes), Ok(Some((&bytes[4..], bytes.len()))));
+            assert_eq!(ToReplica::decode(&bytes[4..]), Ok(*frame));
+        }
+        for (k, (frame, golden)) in golden_to_client().iter().enumerate() {
+            let bytes = answered(frame);
+            assert_eq!(hex(&bytes), golden.replace(' ', ""), "{frame:?}");
+            assert_eq!(usize::from(bytes[4]), k + 64, "every kind has a row here");
+            assert_eq!(first_frame(&bytes), Ok(Some((&bytes[4..], bytes.len()))));
+            assert_eq!(ToClient::decode(&bytes[4..]), Ok(*frame));
+        }
+        let unknown = Err(DecodeError { field: "frame kind" });
+        assert_eq!(ToReplica::decode(&[golden_to_replica().len() as u8 + 1]), unknown);
+        assert_eq!(ToClient::decode(&[golden_to_client().len() as u8 + 64]).err(), unknown.err());
+    }
+
+    #[test]
+    fn every_admin_word_comes_back() {
+        for what in [Admin::Status, Admin::Members, Admin::Ready] {
+            let bytes = said(&ToReplica::Admin { number: 1, what });
+            assert_eq!(ToReplica::decode(&bytes[4..]), Ok(ToReplica::Admin { number: 1, what }));
+        }
+        assert_eq!(Admin::from_u8(0), None);
+        assert_eq!(Admin::from_u8(4), None);
+    }
+
+    #[test]
+    fn a_frame_waits_until_it_is_whole() {
+        let mut bytes = said(&ToReplica::Open { token: 5 });
+        let whole = bytes.len();
+        for length in 0..whole {
+            assert_eq!(first_frame(&bytes[..length]), Ok(None), "{length} bytes");
+        }
+        bytes.extend_from_slice(b"more");
+        assert_eq!(first_frame(&bytes), Ok(Some((&bytes[4..whole], whole))));
+        let refused = Err(DecodeError { field: "frame length" });
+        assert_eq!(first_frame(&0u32.to_be_bytes()), refused);
+        assert_eq!(first_frame(&(CLIENT_FRAME_BYTES_MAX as u32).to_be_bytes()), Ok(None));
+        assert_eq!(first_frame(&(CLIENT_FRAME_BYTES_MAX as u32 + 1).to_be_bytes()), refused);
+    }
+
+    #[test]
+    fn what_is_cut_short_or_goes_on_is_refused() {
+        for (frame, _) in golden_to_replica() {
+            // A shorter operation or query is another one: what counts is the fields before it.
+            let bytes = said(&frame);
+            let fields = match frame {
+                ToReplica::Request { operation, .. } => bytes.len() - operation.len(),
+                ToReplica::Query { query, .. } => bytes.len() - query.len(),
+                _ => {
+                    assert!(ToReplica::decode(&[&bytes[4..], b"x"].concat()).is_err(), "{frame:?} and more");
+                    bytes.len()
+                }
+            };
+            for length in 4..fields {
+                assert!(ToReplica::decode(&bytes[4..length]).is_err(), "{frame:?}: {length} bytes");
+            }
+        }
+        for (frame, _) in golden_to_client() {
+            let bytes = answered(&frame);
+            let fields = match frame {
+                ToClient::Reply { answer, .. } | ToClient::Found { answer, .. } => bytes.len() - answer.len(),
+                ToClient::Told { json, .. } => bytes.len() - json.len(),
+                _ => {
+                    assert!(ToClient::decode(&[&bytes[4..], b"x"].concat()).is_err(), "{frame:?} and more");
+                    bytes.len()
+                }
+            };
+            for length in 4..fields {
+                assert!(ToClient::decode(&bytes[4..length]).is_err(), "{frame:?}: {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused() {
+        let (number, seen, large) = (RequestNumber(1), RequestNumber(0), vec![0; ANSWER_BYTES_MAX + 1]);
+        let request = |length: usize| said(&ToReplica::Request { number, seen, operation: &large[..length] });
+        assert!(ToReplica::decode(&request(OPERATION_BYTES_MAX)[4..]).is_ok());
+        let field = |frame: &[u8]| ToReplica::decode(frame).expect_err("out of bounds").field;
+        assert_eq!(field(&request(OPERATION_BYTES_MAX + 1)[4..]), "operation");
+        let query = said(&ToReplica::Query { number: 1, stale: false, query: &large[..OPERATION_BYTES_MAX + 1] });
+        assert_eq!(field(&query[4..]), "query");
+        assert_eq!(field(&[&[kind::QUERY][..], &[0; 8], &[2]].concat()), "stale");
+        assert_eq!(field(&[&[kind::ADMIN][..], &[0; 8], &[9]].concat()), "admin");
+        assert_eq!(field(b"\x01ftqd\x00\x01"), "magic");
+
+        let field = |frame: &ToClient<'_>| ToClient::decode(&answered(frame)[4..]).map(|_| ()).map_err(|e| e.field);
+        let slot = Slot(1);
+        assert_eq!(field(&ToClient::Reply { number, slot, answer: &large[1..] }), Ok(()));
+        assert_eq!(field(&ToClient::Reply { number, slot, answer: &large }), Err("answer"));
+        assert_eq!(field(&ToClient::Found { number: 1, slot, answer: &large }), Err("answer"));
+        let (refused, code, message) = (1, Code::Full, "m".repeat(MESSAGE_BYTES_MAX + 1));
+        let refusal = |message| ToClient::Refused { refused, number: 1, code, maybe_done: true, message };
+        assert_eq!(field(&refusal(&message[1..])), Ok(()));
+        assert_eq!(field(&refusal(&message)), Err("message"));
+        let bad_text = [&[kind::TOLD][..], &[0; 8], &[0xff]].concat();
+        assert_eq!(ToClient::decode(&bad_text), Err(DecodeError { field: "json" }));
+        let bad_code = [&[kind::REFUSED, 1][..], &[0; 8], &[200, 0, 0]].concat();
+        assert_eq!(ToClient::decode(&bad_code), Err(DecodeError { field: "code" }));
+    }
+
+    quickcheck! {
+        fn garbage_is_refused_or_read_never_a_panic(kind: u8, garbage: Vec<u8>) -> bool {
+            let from_client = [&[kind % 8], &garbage[..]].concat();
+            let from_replica = [&[64 + kind % 8], &garbage[..]].concat();
+            // What was read has one form: it is written as it came.
+            let same = ToReplica::decode(&from_client).map_or(true, |f| said(&f)[4..] == from_client)
+                && ToClient::decode(&from_replica).map_or(true, |f| answered(&f)[4..] == from_replica);
+            let _ = first_frame(&garbage);
+            same
+        }
     }
 }

@@ -5,6 +5,8 @@
 use byteorder::{BigEndian, ByteOrder};
 use std::fmt;
 
+use crate::limits::COUNTER_MAX;
+
 /// Names the field at which bytes stopped making sense.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DecodeError {
@@ -69,6 +71,11 @@ impl<'a> Reader<'a> {
 
     pub fn u64(&mut self, field: &'static str) -> Decoded<u64> {
         Ok(BigEndian::read_u64(self.take(8, field)?))
+    }
+
+    /// A counter of 64 bits: one beyond [`COUNTER_MAX`] is malformed, so that to count on never overflows.
+    pub fn counter(&mut self, field: &'static str) -> Decoded<u64> {
+        self.u64(field).and_then(|value| if value <= COUNTER_MAX { Ok(value) } else { Err(DecodeError { field }) })
     }
 
     /// A bool stored as a byte; anything but 0 and 1 is malformed.

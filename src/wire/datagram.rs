@@ -8,7 +8,7 @@
 //! ```
 
 use crate::group::view::{put_run, run, View};
-use crate::limits::{DATAGRAM_BYTES_MAX, REPLICAS_MAX, WINDOW_BYTES};
+use crate::limits::{DATAGRAM_BYTES_MAX, REPLICAS_MAX};
 use crate::types::{
     ClusterId, Digest, GroupTime, Incarnation, Mseq, PacketNumber, Rank, ReplicaId, Run, Slot, ViewTag,
 };
@@ -207,15 +207,15 @@ impl Header {
         }
         let cluster = ClusterId(r.u64("cluster")?);
         let run = run(&mut r)?;
-        let (packet, tag) = (PacketNumber(r.u64("packet")?), ViewTag(r.u64("tag")?));
+        let (packet, tag) = (PacketNumber(r.counter("packet")?), ViewTag(r.u64("tag")?));
         let flags = r.u8("flags")?;
         let mut status = Status {
             frozen: flags & FROZEN != 0,
             leaving: flags & LEAVING != 0,
-            sent: Mseq(r.u64("sent")?),
-            known: Slot(r.u64("known")?),
-            durable: Slot(r.u64("durable")?),
-            committed: Slot(r.u64("committed")?),
+            sent: Mseq(r.counter("sent")?),
+            known: Slot(r.counter("known")?),
+            durable: Slot(r.counter("durable")?),
+            committed: Slot(r.counter("committed")?),
             buffer_bytes: r.u32("buffer")?,
             heard: Heard::default(),
         };
@@ -224,7 +224,7 @@ impl Header {
             return Err(DecodeError { field: "heard" });
         }
         for _ in 0..count {
-            status.heard.push(ReplicaId(r.u8("heard id")?), Incarnation(r.u64("heard incarnation")?));
+            status.heard.push(ReplicaId(r.u8("heard id")?), Incarnation(r.counter("heard incarnation")?));
         }
         Ok((Header { cluster, run, packet, tag, status }, r.rest()))
     }
@@ -312,38 +312,38 @@ impl<'a> Frame<'a> {
     pub fn decode(r: &mut Reader<'a>) -> Decoded<Frame<'a>> {
         Ok(match r.u8("frame kind")? {
             kind::DATA => {
-                let (origin, mseq) = (Rank(r.u8("origin")?), Mseq(r.u64("mseq")?));
+                let (origin, mseq) = (Rank(r.u8("origin")?), Mseq(r.counter("mseq")?));
                 let continues = r.bool("continues")?;
                 let (total, offset) = (r.u32("total")?, r.u32("offset")?);
                 let length = r.u32("data length")?;
                 let bytes = r.take(length as usize, "data")?;
                 let inside = offset.checked_add(length).is_some_and(|end| end <= total);
-                if mseq.0 == 0 || length == 0 || !inside || total as usize > WINDOW_BYTES {
+                if mseq.0 == 0 || length == 0 || !inside || total as usize > DATAGRAM_BYTES_MAX {
                     return Err(DecodeError { field: "data range" });
                 }
                 Frame::Data { origin, mseq, continues, total, offset, bytes }
             }
             kind::ORDER => {
-                let (slot, time) = (Slot(r.u64("slot")?), GroupTime(r.u64("time")?));
+                let (slot, time) = (Slot(r.counter("slot")?), GroupTime(r.counter("time")?));
                 let count = usize::from(r.u8("cuts")?);
                 if count > REPLICAS_MAX || slot.0 == 0 {
                     return Err(DecodeError { field: "cuts" });
                 }
                 let mut cuts = Cuts::zero(count);
                 for rank in 0..count {
-                    cuts.set(Rank(rank as u8), Mseq(r.u64("cut")?));
+                    cuts.set(Rank(rank as u8), Mseq(r.counter("cut")?));
                 }
                 Frame::Order { slot, time, cuts }
             }
             kind::NACK_ORDERS => Frame::NackOrders {
-                first: Slot(r.u64("first")?),
-                last: Slot(r.u64("last")?),
+                first: Slot(r.counter("first")?),
+                last: Slot(r.counter("last")?),
                 attempt: r.u8("attempt")?,
             },
             kind::NACK_DATA => Frame::NackData {
                 origin: Rank(r.u8("origin")?),
-                first: Mseq(r.u64("first")?),
-                last: Mseq(r.u64("last")?),
+                first: Mseq(r.counter("first")?),
+                last: Mseq(r.counter("last")?),
                 offset: r.u32("offset")?,
                 attempt: r.u8("attempt")?,
             },
@@ -353,15 +353,268 @@ impl<'a> Frame<'a> {
                 let (size, length) = (r.u16("probe size")?, r.u16("padding length")?);
                 Frame::Probe { size, padding: r.take(usize::from(length), "padding")? }
             }
-            kind::PROBED => Frame::Probed { size: r.u16("probe size")?, packet: PacketNumber(r.u64("probe packet")?) },
+            kind::PROBED => {
+                Frame::Probed { size: r.u16("probe size")?, packet: PacketNumber(r.counter("probe packet")?) }
+            }
             kind::ASK => Frame::Ask { number: r.u64("question")? },
-            kind::TELL => Frame::Tell { number: r.u64("question")?, durable: Slot(r.u64("durable")?) },
+            kind::TELL => Frame::Tell { number: r.u64("question")?, durable: Slot(r.counter("durable")?) },
             kind::CHECK => Frame::Check {
-                slot: Slot(r.u64("slot")?),
+                slot: Slot(r.counter("slot")?),
                 operations: Digest(r.u64("digest")?),
                 answers: r.u64("answers digest")?,
             },
             _ => return Err(DecodeError { field: "frame kind" }),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::view::tests::view_of;
+    use crate::group::view::Policy;
+    use crate::types::{Birth, Incarnation};
+    use quickcheck::quickcheck;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn header() -> Header {
+        let mut heard = Heard::default();
+        heard.push(ReplicaId(1), Incarnation(0x11));
+        heard.push(ReplicaId(3), Incarnation(0x13));
+        Header {
+            cluster: ClusterId(0xc1),
+            run: Run { id: ReplicaId(2), birth: Birth(0xb2), incarnation: Incarnation(0x12) },
+            packet: PacketNumber(0),
+            tag: ViewTag(0x7a),
+            status: Status {
+                frozen: true,
+                leaving: false,
+                sent: Mseq(1),
+                known: Slot(2),
+                durable: Slot(3),
+                committed: Slot(4),
+                buffer_bytes: 5,
+                heard,
+            },
+        }
+    }
+
+    fn sealed(header: &Header, frames: &[Frame<'_>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        header.encode(&mut bytes);
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        seal(&mut bytes, PacketNumber(0x99));
+        bytes
+    }
+
+    /// The frame that these bytes are, and nothing behind it.
+    fn decoded(bytes: &[u8]) -> Decoded<Frame<'_>> {
+        let mut r = Reader::new(bytes);
+        let frame = Frame::decode(&mut r)?;
+        r.end("frame")?;
+        Ok(frame)
+    }
+
+    fn encoded(frame: &Frame<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        bytes
+    }
+
+    fn cuts(list: &[u64]) -> Cuts {
+        let mut cuts = Cuts::zero(list.len());
+        list.iter().enumerate().for_each(|(k, &m)| cuts.set(Rank(k as u8), Mseq(m)));
+        cuts
+    }
+
+    /// One frame of each kind, and its bytes.
+    fn golden() -> Vec<(Frame<'static>, &'static str)> {
+        let view = view_of(1, 1, Policy::Dynamic);
+        vec![
+            (
+                Frame::Data { origin: Rank(2), mseq: Mseq(3), continues: true, total: 9, offset: 4, bytes: b"abc" },
+                "0102000000000000000301000000090000000400000003616263",
+            ),
+            (
+                Frame::Order { slot: Slot(7), time: GroupTime(8), cuts: cuts(&[1, 2]) },
+                "02000000000000000700000000000000080200000000000000010000000000000002",
+            ),
+            (Frame::NackOrders { first: Slot(1), last: Slot(2), attempt: 3 }, "030000000000000001000000000000000203"),
+            (
+                Frame::NackData { origin: Rank(1), first: Mseq(2), last: Mseq(3), offset: 4, attempt: 5 },
+                "0401000000000000000200000000000000030000000405",
+            ),
+            (Frame::Hello { config: 6 }, "050000000000000006"),
+            (Frame::Install { view }, "06"),
+            (Frame::Probe { size: 508, padding: &[0, 0] }, "0701fc00020000"),
+            (Frame::Probed { size: 508, packet: PacketNumber(9) }, "0801fc0000000000000009"),
+            (Frame::Ask { number: 1 }, "090000000000000001"),
+            (Frame::Tell { number: 1, durable: Slot(2) }, "0a00000000000000010000000000000002"),
+            (
+                Frame::Check { slot: Slot(1), operations: Digest(2), answers: 3 },
+                "0b000000000000000100000000000000020000000000000003",
+            ),
+        ]
+    }
+
+    #[test]
+    fn the_frames_are_for_ever() {
+        for (k, (frame, golden)) in golden().iter().enumerate() {
+            let bytes = encoded(frame);
+            match frame {
+                // The view's own bytes are pinned where it is defined.
+                Frame::Install { view } => {
+                    let mut expected = vec![6];
+                    view.encode(&mut expected);
+                    assert_eq!(bytes, expected);
+                }
+                _ => assert_eq!(hex(&bytes), *golden, "{frame:?}"),
+            }
+            assert_eq!(usize::from(bytes[0]), k + 1, "every kind has a row here");
+            assert_eq!(decoded(&bytes).as_ref(), Ok(frame));
+        }
+        assert_eq!(decoded(&[0]), Err(DecodeError { field: "frame kind" }));
+        assert_eq!(decoded(&[golden().len() as u8 + 1]), Err(DecodeError { field: "frame kind" }));
+    }
+
+    #[test]
+    fn the_header_is_for_ever() {
+        let bytes = sealed(&header(), &[Frame::Ask { number: 1 }]);
+        let golden = [
+            "01 e4b4aa37 00000000000000c1",
+            "02 00000000000000b2 0000000000000012",
+            "0000000000000099 000000000000007a",
+            // The status: flags, sent, known, durable, committed, buffer, heard.
+            "01 0000000000000001 0000000000000002 0000000000000003 0000000000000004 00000005",
+            "02 01 0000000000000011 03 0000000000000013",
+            "09 0000000000000001",
+        ];
+        assert_eq!(hex(&bytes), golden.concat().replace(' ', ""));
+        let (back, frames) = Header::decode(&bytes).expect("what was sealed");
+        assert_eq!(back, Header { packet: PacketNumber(0x99), ..header() });
+        assert_eq!(decoded(frames), Ok(Frame::Ask { number: 1 }));
+    }
+
+    #[test]
+    fn flags_are_told_apart() {
+        for (frozen, leaving) in [(false, false), (true, false), (false, true), (true, true)] {
+            let mut header = header();
+            (header.status.frozen, header.status.leaving) = (frozen, leaving);
+            let bytes = sealed(&header, &[]);
+            let status = Header::decode(&bytes).expect("what was sealed").0.status;
+            assert_eq!((status.frozen, status.leaving), (frozen, leaving));
+        }
+    }
+
+    #[test]
+    fn the_longest_header_is_as_long_as_the_limit_says() {
+        let mut header = header();
+        (0..20).for_each(|k| header.status.heard.push(ReplicaId(k + 10), Incarnation(1)));
+        assert_eq!(header.status.heard.iter().count(), REPLICAS_MAX);
+        assert_eq!(sealed(&header, &[]).len(), HEADER_BYTES_MAX);
+        header.status.heard = Heard::default();
+        assert_eq!(sealed(&header, &[]).len(), HEADER_BYTES_MIN);
+        let data = Frame::Data { origin: Rank(0), mseq: Mseq(1), continues: false, total: 1, offset: 0, bytes: b"x" };
+        assert_eq!(encoded(&data).len(), DATA_HEADER_BYTES + 1);
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_refused() {
+        let bytes = sealed(&header(), &[Frame::Hello { config: 1 }]);
+        for at in 0..8 * bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at / 8] ^= 1 << (at % 8);
+            assert!(Header::decode(&bad).is_err(), "bit {at}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_cut_short_is_refused() {
+        let bytes = sealed(&header(), &[]);
+        for length in 0..bytes.len() {
+            let mut short = bytes[..length].to_vec();
+            assert!(Header::decode(&short).is_err(), "{length} bytes");
+            if length >= PACKET_AT + 8 {
+                // The checksum holds, and still it is too short.
+                seal(&mut short, PacketNumber(1));
+                assert!(Header::decode(&short).is_err(), "{length} bytes, sealed");
+            }
+        }
+        for (frame, _) in golden() {
+            let bytes = encoded(&frame);
+            for length in 0..bytes.len() {
+                assert!(decoded(&bytes[..length]).is_err(), "{frame:?}: {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused() {
+        let data = |mseq, total, offset, bytes: &'static [u8]| {
+            encoded(&Frame::Data { origin: Rank(0), mseq: Mseq(mseq), continues: false, total, offset, bytes })
+        };
+        let most = DATAGRAM_BYTES_MAX as u32;
+        assert!(decoded(&data(1, most, most - 3, b"abc")).is_ok());
+        for bad in [
+            data(0, 3, 0, b"abc"),
+            data(1, 3, 1, b"abc"),
+            data(1, 3, u32::MAX - 1, b"abc"),
+            data(1, 3, 0, b""),
+            data(1, most + 1, 0, b"abc"),
+        ] {
+            assert_eq!(decoded(&bad), Err(DecodeError { field: "data range" }));
+        }
+        let mut order = encoded(&Frame::Order { slot: Slot(1), time: GroupTime(0), cuts: cuts(&[0; REPLICAS_MAX]) });
+        assert!(decoded(&order).is_ok());
+        order[17] += 1;
+        order.extend_from_slice(&[0; 8]);
+        assert_eq!(decoded(&order), Err(DecodeError { field: "cuts" }));
+        let order = encoded(&Frame::Order { slot: Slot(0), time: GroupTime(0), cuts: cuts(&[]) });
+        assert_eq!(decoded(&order), Err(DecodeError { field: "cuts" }));
+
+        let refused = |bytes: &[u8]| Header::decode(bytes).expect_err("out of bounds").field;
+        let mut many = sealed(&header(), &[]);
+        many[HEADER_BYTES_MIN - 1] = REPLICAS_MAX as u8 + 1;
+        many.resize(HEADER_BYTES_MIN + 9 * (REPLICAS_MAX + 1), 0);
+        seal(&mut many, PacketNumber(1));
+        assert_eq!(refused(&many), "heard");
+        let mut long = sealed(&header(), &[]);
+        long.resize(DATAGRAM_BYTES_MAX + 1, 0);
+        seal(&mut long, PacketNumber(1));
+        assert_eq!(refused(&long), "datagram length");
+        long.truncate(DATAGRAM_BYTES_MAX);
+        seal(&mut long, PacketNumber(1));
+        assert!(Header::decode(&long).is_ok());
+        for id in [0, crate::limits::REPLICA_ID_MAX + 1] {
+            let mut header = header();
+            header.run.id = ReplicaId(id);
+            assert_eq!(refused(&sealed(&header, &[])), "replica id");
+        }
+        let mut other = sealed(&header(), &[]);
+        other[0] = VERSION + 1;
+        assert_eq!(refused(&other), "version");
+    }
+
+    quickcheck! {
+        fn garbage_is_refused_or_read_never_a_panic(kind: u8, garbage: Vec<u8>) -> bool {
+            let framed = [&[kind % 13], &garbage[..]].concat();
+            for bytes in [&framed, &garbage] {
+                let mut r = Reader::new(bytes);
+                while let Ok(frame) = Frame::decode(&mut r) {
+                    // What was read has one form: it is written as it came.
+                    let again = encoded(&frame);
+                    assert!(bytes.windows(again.len()).any(|w| w == again));
+                }
+            }
+            let mut datagram = sealed(&header(), &[]);
+            datagram.truncate(PACKET_AT + 8);
+            datagram.extend_from_slice(&garbage);
+            seal(&mut datagram, PacketNumber(1));
+            let _ = Header::decode(&datagram);
+            Header::decode(&garbage).is_err()
+        }
     }
 }

@@ -2,7 +2,7 @@
 # Throughput and latency of three replicas on this machine, acknowledged from disk, then from memory: `make bench`.
 # c1: one client, one request at a time; c64: 64 such clients; pipe: 4 clients with 256 requests in flight each.
 set -u
-BIN=${1:?usage: run.sh DIRECTORY-OF-THE-PROGRAMS}
+BIN=$(realpath "${1:?usage: run.sh DIRECTORY-OF-THE-PROGRAMS}")
 # shellcheck source=tests/group.sh
 . "$(dirname "$0")/../group.sh"
 SECONDS_EACH=${SECONDS_EACH:-5}

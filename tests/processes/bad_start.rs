@@ -128,12 +128,29 @@ fn a_check_says_nothing_of_what_is_right() {
     assert_eq!(run(check, Vec::new()).status, 0);
 }
 
-/// Replicas that were told different things never found a group.
+/// Replicas that were told different things never found a group, and say whose fault that may be.
 #[test]
 fn options_that_differ_between_replicas() {
     let mut group = Group::prepare(Net::any("options_that_differ_between_replicas"), 2, &[]);
     group.launch(1);
-    let mut other = group.ftqd(2);
-    other.args(["--min-members", "2"]);
-    refused(other, CONFIGURATION, "replica 1");
+    group.launch_with(2, &["--min-members", "2"]);
+    for (id, other) in [(1, "replica 2"), (2, "replica 1")] {
+        let status = group.await_status(id, "the difference is told", |s| {
+            s["reason"].as_str().is_some_and(|reason| reason.contains("another book"))
+        });
+        assert!(status["reason"].as_str().is_some_and(|reason| reason.contains(other)), "{status}");
+    }
+    group.ask(1, &["-t", "0", "qCreate", "jobs"], "").refuses(75, "ftqc: not-primary: ");
+}
+
+/// What a group was founded with stays.
+#[test]
+fn options_that_differ_from_those_of_the_founding() {
+    let mut group = Group::start(Net::any("options_that_differ_from_those_of_the_founding"), 1);
+    group.end(1, libc::SIGTERM);
+    let mut command = group.ftqd(1);
+    command.args(["--durability", "memory"]);
+    refused(command, CONFIGURATION, "--durability");
+    fs::write(group.path().join("cluster"), format!("1 {}\n", group.net.address(2))).expect("the place is ours");
+    refused(group.ftqd(1), CONFIGURATION, "the book");
 }

@@ -1,12 +1,44 @@
 //! Crashes, pauses and restarts of replicas. Until views exist a group that has lost a member waits, and one that
 //! has restarted a member orders no more: this is told, and everything acknowledged is still there.
 
+use ftq::log::{replay, SegmentNumber};
+use serde_json::Value;
+use std::fs;
+
 use crate::group::Group;
 use crate::net::Net;
 
-/// What is on a replica's disk, by its own account.
-fn known(status: &serde_json::Value) -> u64 {
-    status["slot"]["known"].as_u64().expect("a slot number")
+/// Everything that a replica had applied is in its log, slot for slot with the digest that it told.
+#[track_caller]
+fn assert_on_disk(group: &Group, id: u8, before: &Value) {
+    let entries = fs::read_dir(group.data(id)).expect("a data directory");
+    let mut segments: Vec<(SegmentNumber, Vec<u8>)> = entries
+        .filter_map(|entry| {
+            let path = entry.expect("a readable directory").path();
+            let number = u64::from_str_radix(path.file_name()?.to_str()?.strip_prefix("log-")?, 16).ok()?;
+            Some((SegmentNumber(number), fs::read(&path).expect("a readable file")))
+        })
+        .collect();
+    segments.sort();
+    let segments: Vec<(SegmentNumber, &[u8])> = segments.iter().map(|(n, bytes)| (*n, &bytes[..])).collect();
+    let found = replay(&segments);
+    assert_eq!(found.damaged, None);
+    let slot = before["digest_slot"].as_u64().expect("a slot number");
+    let record = found.records.iter().find(|view| view.record.slot.0 == slot).expect("the slot's record is there");
+    assert_eq!(format!("{:016x}", record.record.digest.0), before["digest"], "replica {id}, slot {slot}");
+}
+
+/// What a restarted replica says of itself: it knows all, has applied what it knows to be committed, and no rank.
+#[track_caller]
+fn assert_back(group: &Group, id: u8, before: &Value) {
+    let after = group.await_status(id, "it is back", |s| s["incarnation"] == 2 && s["state"] != "blank");
+    assert!(after["slot"]["known"].as_u64() >= before["slot"]["known"].as_u64(), "{before} {after}");
+    if after["digest_slot"] == before["digest_slot"] {
+        assert_eq!(after["digest"], before["digest"], "{before} {after}");
+    }
+    assert_eq!((&after["primary"], &after["epoch"]), (&Value::Bool(false), &before["epoch"]), "{after}");
+    let reason = after["reason"].as_str().expect("a reason");
+    assert!(reason.contains("restarted"), "{reason}");
 }
 
 #[test]
@@ -29,14 +61,12 @@ fn everything_acknowledged_survives_a_crash_of_all() {
     group.ask(1, &["push", "jobs"], items).is(0, "");
     let before = group.assert_agreement();
     (1..=3).for_each(|id| group.crash(id));
+    (1..=3).for_each(|id| assert_on_disk(&group, id, &before));
     (1..=3).for_each(|id| group.launch(id));
-    for id in 1..=3 {
-        let after = group.await_status(id, "it is back", |s| s["incarnation"] == 2);
-        assert!(known(&after) >= known(&before), "{before} {after}");
-        assert_eq!(after["digest_slot"], before["digest_slot"], "what was committed is applied again: {after}");
-        assert_eq!(after["digest"], before["digest"], "{after}");
-    }
+    (1..=3).for_each(|id| assert_back(&group, id, &before));
     group.assert_alive();
+    (1..=3).for_each(|id| group.crash(id));
+    (1..=3).for_each(|id| assert_on_disk(&group, id, &before));
 }
 
 #[test]
@@ -45,11 +75,9 @@ fn a_restarted_replica_has_its_data_and_no_rank() {
     group.ask(1, &["push", "jobs", "a", "b", "c"], "").is(0, "");
     let before = group.assert_agreement();
     group.crash(2);
+    assert_on_disk(&group, 2, &before);
     group.launch(2);
-    let after = group.await_status(2, "it is back", |s| s["incarnation"] == 2);
-    assert!(known(&after) >= known(&before), "{before} {after}");
-    assert_eq!((&after["digest"], &after["digest_slot"]), (&before["digest"], &before["digest_slot"]));
-    assert_eq!(after["primary"], false);
+    assert_back(&group, 2, &before);
     group.ask(2, &["-t", "0", "push", "jobs", "d"], "").refuses(75, "ftqc: not-primary: ");
     group.await_status(1, "the others notice", |s| s["primary"] == false);
     group.ask(1, &["-t", "0", "push", "jobs", "d"], "").refuses(75, "ftqc: not-primary: ");
@@ -62,9 +90,9 @@ fn a_clean_stop_loses_nothing() {
     group.ask(1, &["push", "jobs", "a"], "").is(0, "");
     let before = group.assert_agreement();
     assert_eq!(group.end(1, libc::SIGTERM), 0);
+    assert_on_disk(&group, 1, &before);
     group.launch(1);
-    let after = group.await_status(1, "it is back", |s| s["incarnation"] == 2);
-    assert_eq!((&after["digest"], &after["digest_slot"]), (&before["digest"], &before["digest_slot"]));
+    assert_back(&group, 1, &before);
 }
 
 /// A replica that sleeps shorter than the suspicion time is only waited for; nothing is lost or done twice.

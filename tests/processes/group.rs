@@ -66,9 +66,14 @@ impl Group {
     }
 
     pub fn launch(&mut self, id: u8) {
+        self.launch_with(id, &[]);
+    }
+
+    /// Starts a replica with options of its own.
+    pub fn launch_with(&mut self, id: u8, options: &[&str]) {
         let log = File::options().create(true).append(true).open(self.log_path(id)).expect("the place is ours");
         let mut command = self.ftqd(id);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = dies_with_us(&mut command).spawn().expect("ftqd is built");
         self.replicas[usize::from(id) - 1] = Some(child);
     }

@@ -84,12 +84,21 @@ impl Net {
     /// Replaces all rules by these, for datagrams that arrive at a replica.
     fn on_datagrams(&self, rule: &str) {
         assert!(self.private, "rules need a namespace");
-        let rule = if rule.is_empty() { String::new() } else { format!("udp dport {PORT} {rule} drop;") };
+        let rule = if rule.is_empty() { String::new() } else { format!("udp dport {PORT} {rule} counter drop") };
+        // Made and deleted, so that it is there to be deleted; then made anew.
         let rules = format!(
-            "table ip ftq {{}}\ndelete table ip ftq\n\
-             table ip ftq {{ chain arriving {{ type filter hook input priority 0; {rule} }} }}\n"
+            "table ip ftq {{\n}}\ndelete table ip ftq\ntable ip ftq {{\n\
+             chain arriving {{\ntype filter hook input priority 0\n{rule}\n}}\n}}\n"
         );
         tool("nft", &["-f", "-"], &rules);
+    }
+
+    /// Datagrams that the present rule has swallowed.
+    pub fn swallowed(&self) -> u64 {
+        let listed = Command::new("nft").args(["list", "table", "ip", "ftq"]).output().expect("it ran before");
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let count = listed.split("counter packets ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("a rule that counts: {listed}"))
     }
 
     /// Every datagram is lost with this probability.
@@ -104,12 +113,12 @@ impl Net {
 
     /// Sends what replicas send each other to the relay's ports instead; what carries `mark` goes through.
     pub fn divert(&self, size: u8, relay_port: u16, mark: u32) {
-        let mut rules = "table ip relay { chain leaving { type nat hook output priority -100; ".to_owned();
-        rules += &format!("meta mark {mark} return; ");
+        let mut rules = "table ip relay {\nchain leaving {\ntype nat hook output priority -100\n".to_owned();
+        rules += &format!("meta mark {mark} return\n");
         for i in 1..=size {
-            rules += &format!("ip daddr 10.77.0.{i} udp dport {PORT} dnat to 10.77.0.{i}:{relay_port}; ");
+            rules += &format!("ip daddr 10.77.0.{i} udp dport {PORT} dnat to 10.77.0.{i}:{relay_port}\n");
         }
-        tool("nft", &["-f", "-"], &(rules + "} }\n"));
+        tool("nft", &["-f", "-"], &(rules + "}\n}\n"));
     }
 }
 

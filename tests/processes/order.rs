@@ -31,6 +31,7 @@ fn loses(test: &str, size: u8, percent: u8, count: u32) {
     let mut group = Group::start(net, size);
     group.net.lose(percent);
     through(&group, "jobs", &numbers(count));
+    assert!(percent == 0 || group.net.swallowed() > 0, "the rule must be felt");
     group.net.lose(0);
     group.assert_agreement();
     group.assert_alive();
@@ -100,6 +101,7 @@ fn a_hole_for_datagrams_over_a_thousand_bytes() {
     through(&group, "before", &numbers(20_000));
     group.net.mtu_hole(1000);
     through(&group, "in_the_hole", &numbers(20_000));
+    assert!(group.net.swallowed() > 0, "the datagrams must have been larger");
     group.net.mtu_hole(60_000);
     through(&group, "after", &numbers(20_000));
     group.assert_alive();

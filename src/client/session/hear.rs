@@ -38,7 +38,6 @@ impl Session {
             ToClient::Welcome { .. } => {
                 self.stage = Stage::Welcome;
                 self.hopeless = 0;
-                self.impatient = false;
             }
             ToClient::Opened { token, session } => {
                 if token == self.token && self.stage == Stage::Opening {
@@ -104,6 +103,7 @@ impl Session {
         self.progress = now;
         (self.tried, self.pause, self.silence) = (0, PAUSE_MIN, SILENCE);
         self.cautious = false;
+        self.gave_up = None;
         self.trouble = None;
         self.settle(ticket, result, length);
     }

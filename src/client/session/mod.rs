@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of operations that may be unanswered at once.
 const PENDING_BYTES_MAX: usize = 4 << 20;
+/// What is submitted so soon after patience ended belongs to the same stream: the group was given its time.
+const CLOSELY: Duration = Duration::from_secs(1);
 /// No wait is shorter, unless for something that can be read.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
@@ -140,8 +142,8 @@ pub struct Session {
     silence: Duration,
     /// The session is not in the table any more.
     expired: bool,
-    /// No replica could be reached the last time: what follows gets a single attempt.
-    impatient: bool,
+    /// When patience ended last, if nothing was answered since: what follows closely gets a single attempt.
+    gave_up: Option<Instant>,
     /// After a refusal was reported: one at a time until something is answered.
     cautious: bool,
     /// The last refusal or failure: what is reported when patience ends.
@@ -178,7 +180,7 @@ impl Session {
             heard: now,
             silence: SILENCE,
             expired: false,
-            impatient: false,
+            gave_up: None,
             cautious: false,
             trouble: None,
         }
@@ -215,6 +217,7 @@ impl Session {
         let since = Instant::now();
         if !self.has_open() {
             (self.progress, self.heard) = (since, since);
+            self.gave_up = self.gave_up.filter(|&at| since < at + CLOSELY);
         }
         self.pending_bytes += bytes.len();
         self.entries.push_back(Entry { ask, state: State::Queued, number: 0, copies: 0, since, bytes });
@@ -318,7 +321,9 @@ impl Session {
         let over = first.since.max(self.progress) + self.patience();
         // What is over but not acted upon waits for something else; look again soon.
         let soon = Instant::now() + LOOK_AGAIN;
-        let own = [silent, self.retry_at, self.leave_by, Some(over)].into_iter().flatten().min();
+        // The server just tried was of no use, and the next one need not be waited for.
+        let next = (self.connection.is_none() && self.retry_at.is_none()).then_some(soon);
+        let own = [silent, next, self.retry_at, self.leave_by, Some(over)].into_iter().flatten().min();
         [until, own.map(|wake| wake.max(soon))].into_iter().flatten().min()
     }
 

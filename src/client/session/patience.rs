@@ -11,7 +11,7 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 
 impl Session {
     pub(super) fn patience(&self) -> Duration {
-        if self.impatient {
+        if self.gave_up.is_some() {
             Duration::ZERO
         } else {
             self.timeout
@@ -37,7 +37,7 @@ impl Session {
     pub(super) fn give_up(&mut self, now: Instant) {
         while self.has_open() && self.is_over(now) {
             if !self.give_up_one() {
-                return self.give_up_all();
+                return self.give_up_all(now);
             }
         }
     }
@@ -88,21 +88,19 @@ impl Session {
         self.next_number = lowest.unwrap_or(self.next_number);
     }
 
-    pub(super) fn give_up_all(&mut self) {
+    pub(super) fn give_up_all(&mut self, now: Instant) {
         let unknown = self.open_entries().any(|entry| entry.may_be_done());
         if !unknown {
             self.renumber();
         }
-        let mut reachable = self.connection.is_some() && self.stage != Stage::Greeting;
         for ticket in self.open..self.front + self.entries.len() as u64 {
             if !self.entry(ticket).is_done() {
                 let error = self.verdict(ticket);
-                reachable |= !matches!(error, Error::Unreachable { .. });
                 let length = self.entry(ticket).bytes.len();
                 self.settle(ticket, Err(error), length);
             }
         }
-        self.impatient |= !reachable;
+        self.gave_up = Some(now);
         (self.tried, self.hopeless, self.trouble) = (0, 0, None);
         if unknown {
             self.abandon_session();

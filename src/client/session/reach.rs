@@ -33,15 +33,18 @@ impl Session {
         }
         self.retry_at = None;
         let patience = if self.servers.len() > 1 { CONNECT_MAX } else { CONNECT_MAX.max(self.patience()) };
-        match Connection::connect(&self.servers[self.at], patience) {
-            Ok(connection) => {
-                self.connection = Some(connection);
-                self.stage = Stage::Greeting;
-                self.heard = Instant::now();
-            }
-            Err(e) => {
-                let message = format!("no replica could be reached: {}: {e}", self.servers[self.at]);
-                self.fail(Error::Unreachable { message }, now);
+        // Each server at most once: after the last of them a pause is on.
+        while self.connection.is_none() && self.retry_at.is_none() {
+            match Connection::connect(&self.servers[self.at], patience) {
+                Ok(connection) => {
+                    self.connection = Some(connection);
+                    self.stage = Stage::Greeting;
+                    self.heard = Instant::now();
+                }
+                Err(e) => {
+                    let message = format!("no replica could be reached: {}: {e}", self.servers[self.at]);
+                    self.fail(Error::Unreachable { message }, Instant::now());
+                }
             }
         }
     }

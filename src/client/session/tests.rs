@@ -92,6 +92,30 @@ fn a_replica_that_is_not_primary_is_left_for_the_next() {
 }
 
 #[test]
+fn a_server_that_is_not_there_is_passed_over_at_once() {
+    let fake = Fake::new(1);
+    let nobody = || {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+        Server::Tcp(free.expect("a free port").to_string())
+    };
+    let servers = vec![nobody(), fake.servers[0].clone(), nobody()];
+    let mut session = Session::new(servers, PATIENT);
+    let begun = Instant::now();
+    push(&mut session, "a");
+    session.wait().expect("the second is there");
+    fake.group().moods[0].drop_answers = 1;
+    push(&mut session, "b");
+    session.wait().expect("the second is still there");
+    assert!(begun.elapsed() < PATIENT / 4, "it took {:?}", begun.elapsed());
+    assert_eq!(items(&fake), ["a", "b"]);
+    fake.group().moods[0].refuse = Some((Code::NotPrimary, u32::MAX));
+    let mut session = Session::new(session.servers().to_vec(), Duration::from_millis(50));
+    push(&mut session, "c");
+    let error = session.wait().expect_err("nobody is primary");
+    assert_eq!(error.exit_status(), 75, "a refusal says more than a server that is not there: {error}");
+}
+
+#[test]
 fn a_silent_replica_is_left_for_the_next() {
     let fake = Fake::new(2);
     fake.group().moods[0].mute = true;

@@ -217,17 +217,15 @@ impl Directory {
     pub(super) fn create_segment(&self, number: SegmentNumber, bytes: u64) -> Result<Target, Exit> {
         let path = self.segment_path(number);
         let file = open_or_make(&path)?;
-        // SAFETY: a valid descriptor.
-        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as libc::off_t) } {
-            0 => Ok(Target { file, path }),
-            error => Err(Exit::io("reserve space for", &path, &io::Error::from_raw_os_error(error))),
-        }
+        reserve(&file, &path, bytes)?;
+        Ok(Target { file, path })
     }
 
-    /// An empty `spare`; one that an earlier run left may not be whole.
-    pub(super) fn create_spare(&self) -> Result<Target, Exit> {
+    /// A `spare` with its space reserved; one that an earlier run left may not be whole.
+    pub(super) fn create_spare(&self, bytes: u64) -> Result<Target, Exit> {
         let path = self.path.join("spare");
         let file = open_or_make(&path)?;
+        reserve(&file, &path, bytes)?;
         Ok(Target { file, path })
     }
 
@@ -255,6 +253,16 @@ fn open_or_make(path: &Path) -> Result<File, Exit> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     file.map_err(|e| Exit::io("open", path, &e))
+}
+
+/// Has the file system keep so many bytes for a file, so that no write into it finds the disk full.
+fn reserve(file: &File, path: &Path, bytes: u64) -> Result<(), Exit> {
+    // SAFETY: a valid descriptor.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as libc::off_t) } {
+        // Where it cannot be asked for, writing the zeros will tell.
+        0 | libc::EOPNOTSUPP => Ok(()),
+        error => Err(Exit::io("reserve space for", path, &io::Error::from_raw_os_error(error))),
+    }
 }
 
 fn segment_name(number: SegmentNumber) -> String {

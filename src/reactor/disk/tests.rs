@@ -26,6 +26,7 @@ fn until_durable(disk: &mut Disk, number: u64) -> Result<Vec<u64>, Exit> {
             let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
             // SAFETY: one valid pollfd.
             assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 10_000) }, 1, "no completion within ten seconds");
+            disk.on_event();
         }
         if let Some(durable) = disk.completed()? {
             told.push(durable.0);

@@ -1,0 +1,131 @@
+//! Commands as they are called, against a replica that keeps its promises; and the man page against the table.
+
+use super::*;
+use crate::cli::table::COMMANDS;
+use crate::client::fake::{Fake, PATIENT};
+use crate::wire::answer::Code;
+
+const LINES: Style = Style { json: false, null: false, escape: true, lines: true, terminal: false };
+
+/// What a command prints on stdout, and its exit status.
+fn ran(fake: &Fake, style: Style, words: &[&str]) -> (String, u8) {
+    let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+    let Ok(Found { command, options, operands }) = look_up(&words) else { panic!("{words:?} was refused") };
+    let call = Call { command, options, operands, style, stale: false, alone: !style.lines };
+    let mut session = Session::new(fake.servers.clone(), PATIENT);
+    let mut out = Output::new(style, None);
+    match (command.plan)(&call) {
+        Ok(Plan::Ask { ask, bytes, print }) => {
+            session.submit_bytes(ask, bytes);
+            print(&mut out, session.wait());
+        }
+        Ok(Plan::Run(run)) => run(&mut session, &mut out),
+        Ok(Plan::Print(text)) => out.line(&text),
+        Err(_) => panic!("{words:?} was refused"),
+    }
+    (out.text(), out.status())
+}
+
+fn said(text: &str, status: u8) -> (String, u8) {
+    (text.to_string(), status)
+}
+
+#[test]
+fn the_ftqueue_commands_answer_as_the_contract_says() {
+    let fake = Fake::new(1);
+    let run = |words: &[&str]| ran(&fake, LINES, words);
+    assert_eq!(run(&["qId", "-1"]), said("-1\n", 1));
+    assert_eq!(run(&["qCreate", "-1"]), said("1\n", 0));
+    assert_eq!(run(&["qId", "-1"]), said("1\n", 0));
+    assert_eq!(run(&["qPush", "1", "a b"]), said("ok\n", 0));
+    assert_eq!(run(&["qTop", "1"]), said("a b\n", 0));
+    assert_eq!(run(&["qSize", "1"]), said("1\n", 0));
+    assert_eq!(run(&["qPop", "1"]), said("a b\n", 0));
+    assert_eq!(run(&["qPop", "1"]), said("! empty there is no item\n", 1));
+    assert_eq!(run(&["qDestroy", "1"]), said("ok\n", 0));
+    assert_eq!(run(&["qSize", "1"]), said("! no-queue there is no such queue\n", 1));
+}
+
+#[test]
+fn what_follows_a_label_is_an_item() {
+    let fake = Fake::new(1);
+    let raw = Style::default();
+    assert_eq!(ran(&fake, raw, &["push", "q", "-5", "--", "-v"]), said("", 0));
+    assert_eq!(ran(&fake, raw, &["push", "-v", "--", "q", "a\\n"]), said("1\n", 0));
+    assert_eq!(ran(&fake, raw, &["peek", "-n", "9", "q"]), said("-5\n--\n-v\na\\n\n", 0));
+    assert_eq!(ran(&fake, Style { escape: true, ..raw }, &["peek", "-n4", "q"]), said("-5\n--\n-v\na\\\\n\n", 0));
+    assert_eq!(ran(&fake, Style { null: true, ..raw }, &["pop", "-n", "2", "q"]), said("-5\0--\0", 0));
+    assert_eq!(ran(&fake, LINES, &["push", "q", "x"]), said("ok\n", 0));
+    assert_eq!(ran(&fake, LINES, &["pop", "-n", "9", "q"]).0.lines().count(), 4, "three items and an error");
+    assert_eq!(ran(&fake, raw, &["pop", "-n", "0", "q"]), said("", 0));
+}
+
+#[test]
+fn many_items_come_in_order_and_fewer_than_asked_is_told() {
+    let fake = Fake::new(2);
+    fake.group().moods.iter_mut().for_each(|mood| mood.drop_answers = 2);
+    let items: Vec<String> = (0..10_000).map(|k| k.to_string()).collect();
+    let words: Vec<&str> = ["push", "-v", "q"].into_iter().chain(items.iter().map(String::as_str)).collect();
+    assert_eq!(ran(&fake, Style::default(), &words), said("10000\n", 0));
+    fake.group().moods.iter_mut().for_each(|mood| mood.drop_answers = 2);
+    let (text, status) = ran(&fake, LINES, &["pop", "-n", "20000", "q"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..10_000], items);
+    assert_eq!(lines[10_000..], ["! empty after 10000 of 20000 items: there is no item"]);
+    assert_eq!(status, 1);
+}
+
+#[test]
+fn a_refused_push_names_its_items_once() {
+    let fake = Fake::new(1);
+    fake.group().moods[0].refuse = Some((Code::Denied, u32::MAX));
+    let words: Vec<&str> = ["push", "q"].into_iter().chain((0..5000).map(|_| "x")).collect();
+    assert_eq!(ran(&fake, LINES, &words), said("! denied items 1 to 5000: because\n", 77));
+}
+
+#[test]
+fn a_replica_is_shown_to_people_and_to_scripts() {
+    let fake = Fake::new(1);
+    let json = Style { json: true, ..Style::default() };
+    assert_eq!(ran(&fake, LINES, &["ready"]), said("ready\n", 0));
+    assert_eq!(ran(&fake, json, &["ready"]), said("{\"ready\":true,\"reason\":\"\"}\n", 0));
+    assert!(ran(&fake, LINES, &["status"]).0.starts_with("id       1\nstate    regular\nprimary  yes\n"));
+    assert!(ran(&fake, json, &["status"]).0.starts_with("{\"id\":1,\"state\":"));
+    assert_eq!(ran(&fake, LINES, &["members"]), said("1\ta:1\tregular\t-\t-\t-\t-\t-\t-\n", 0));
+}
+
+#[test]
+fn options_of_the_program_are_read() {
+    let words: Vec<Vec<u8>> = ["-s", "a:1,/b", "-t0.5", "-je0", "--stale"].map(|word| word.as_bytes().to_vec()).into();
+    let mut settings = Settings::new();
+    let (given, taken) = scan(&words, GLOBAL).expect("known options");
+    assert_eq!((settings.take(&given), taken), (Ok(()), 5));
+    assert_eq!(settings.servers, Some(Server::parse_list("a:1,/b").expect("a list")));
+    assert_eq!(settings.timeout, Duration::from_millis(500));
+    assert!(settings.stale && settings.style.json && settings.style.escape && settings.style.null);
+    for bad in ["-1", "x", "", "inf", "nan", "1e99"] {
+        assert_eq!(seconds(bad.as_bytes()), None, "{bad:?}");
+    }
+}
+
+#[test]
+fn the_man_page_has_every_command_and_option() {
+    let page = include_str!("../../man/ftqc.1");
+    for command in COMMANDS {
+        assert!(page.contains(&format!(".It Ic {}", command.name)), "ftqc(1) lacks {}", command.name);
+        for option in command.options.unwrap_or_default() {
+            let shown = if option.name.is_empty() {
+                char::from(option.letter).to_string()
+            } else {
+                format!("-{}", option.name)
+            };
+            assert!(page.contains(&format!("Fl {shown}")), "ftqc(1) lacks {} of {}", shown, command.name);
+        }
+    }
+    for option in GLOBAL {
+        assert!(page.contains(&format!("Fl -{}", option.name)), "ftqc(1) lacks --{}", option.name);
+    }
+    for &code in Code::ALL.iter().filter(|code| code.exit_status() > 1) {
+        assert!(page.contains(code.name()), "ftqc(1) lacks {}", code.name());
+    }
+}
