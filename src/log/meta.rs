@@ -150,8 +150,8 @@ fn view(r: &mut Reader<'_>) -> Decoded<Option<View>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::group::view::{BookEntry, Durability, Policy};
-    use crate::limits::{ADDRESS_BYTES_MAX, REPLICAS_MAX};
+    use crate::group::view::{BookEntry, Durability, Link, Policy};
+    use crate::limits::{ADDRESS_BYTES_MAX, CHAIN_MAX, REPLICAS_MAX};
     use crate::log::record::tests::hex;
     use crate::rng::Rng;
     use crate::types::{Digest, Epoch, GroupTime, Run, Slot};

@@ -41,11 +41,16 @@ fn every_interleaving_of_a_proposal_a_crash_and_a_copy() {
     explore("a crash", Policy::Dynamic, Limits { depth: 10, proposals: 1, crashes: 1, copies: 1, orders: 1, ..QUIET });
 }
 
+/// Replicas and steps of the walk of this seed.
+fn shape(seed: u64) -> (u8, u32) {
+    (3 + (seed % 3) as u8, [400, 800, 1600][(seed / 3 % 3) as usize])
+}
+
 fn walks(policy: Policy) {
     let (count, mut installs, mut commits) = (number("EXPLORE_WALKS", 1_500), 0, 0);
     let from = number("EXPLORE_FROM", 1);
     for seed in from..from + count {
-        let (n, steps) = (3 + (seed % 3) as u8, 400 << (seed % 2));
+        let (n, steps) = shape(seed);
         let world = walk::walk(n, policy, seed, steps).unwrap_or_else(|broken| panic!("{broken}"));
         (installs, commits) = (installs + world.installs, commits + world.commits());
     }
@@ -71,7 +76,7 @@ fn every_broken_variant_is_caught() {
     for (variant, rule) in ftq::group::broken::CHANGE_VARIANTS {
         ftq::group::broken::set(Some(variant));
         let caught = (1..=most).find_map(|seed| {
-            let (n, steps) = (3 + (seed % 3) as u8, 400 << (seed % 2));
+            let (n, steps) = shape(seed);
             walk::walk(n, Policy::Dynamic, seed, steps).err().map(|broken| (seed, broken))
         });
         match caught {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::world::{Event, Loss, World};
+use crate::world::{pair, Event, Loss, World};
 
 /// What may happen in one search, and how often.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ fn spend(mut spent: Spent, event: &Event) -> Spent {
     match event {
         Event::Propose(_) => spent.proposals += 1,
         Event::Crash(..) => spent.crashes += 1,
-        Event::Cut(_) => spent.cuts += 1,
+        Event::Split(pairs) if *pairs != 0 => spent.cuts += 1,
         Event::Order(_) => spent.orders += 1,
         Event::Deliver { again: true, .. } => spent.copies += 1,
         _ => {}
@@ -111,12 +111,12 @@ fn events(world: &World, spent: Spent, limits: &Limits) -> Vec<Event> {
         if node.may_order() && spent.orders < limits.orders {
             events.push(Event::Order(at));
         }
-        if world.cut_off.is_none() && spent.cuts < limits.cuts {
-            events.push(Event::Cut(at));
+        if world.split == 0 && spent.cuts < limits.cuts {
+            events.push(Event::Split((0..world.nodes.len()).filter(|&k| k != at).fold(0, |set, k| set | pair(k, at))));
         }
     }
-    if world.cut_off.is_some() {
-        events.push(Event::Heal);
+    if world.split != 0 {
+        events.push(Event::Split(0));
     }
     for (k, packet) in world.net.iter().enumerate() {
         if !world.nodes[usize::from(packet.to.0) - 1].has_unsynced() {

@@ -32,6 +32,8 @@ pub struct Node {
     pub change: Change,
     /// What leaves once memory is on the disk.
     held: Vec<Rc<Packet>>,
+    /// Announced slots that came before their predecessors, of the newest epoch.
+    early: BTreeMap<u64, Value>,
     fetch: Option<(LogEnd, Vec<ReplicaId>)>,
     /// Of all the above, kept up to date.
     hash: u64,
@@ -73,6 +75,8 @@ pub enum Loss {
     Nothing,
     TheLog,
     TheMeta,
+    /// Of the log the first half remains.
+    HalfTheLog,
     /// The whole disk: the replica comes back under a new birth.
     TheDisk,
 }
@@ -95,16 +99,25 @@ pub enum Event {
     Propose(usize),
     Tick(usize),
     Order(usize),
-    /// Nobody is connected to this one. What is on its way may arrive all the same.
-    Cut(usize),
-    Heal,
+    /// The first says again to the second what it lacks of this epoch's slots.
+    Repeat(usize, usize),
+    /// The first tells the second which view is the newest.
+    Tell(usize, usize),
+    /// The proposer leaves this one out, for it can't follow.
+    LeaveOut(usize, usize),
+    /// These pairs are not connected from now on (see `pair`), and all others are. What is on its way may arrive all
+    /// the same.
+    Split(u64),
 }
 
 #[derive(Clone, Debug)]
 pub struct World {
     pub nodes: Vec<Rc<Node>>,
     pub net: Vec<Rc<Packet>>,
-    pub cut_off: Option<usize>,
+    /// Held up for long, by who walks.
+    pub late: Vec<Rc<Packet>>,
+    /// The pairs that are not connected.
+    pub split: u64,
     now: Time,
     births: u64,
     /// Who held a slot of an epoch durably while it took part.
@@ -112,6 +125,11 @@ pub struct World {
     committed: Rc<BTreeMap<u64, Rec>>,
     pub views: Rc<BTreeMap<u64, View>>,
     pub installs: u64,
+}
+
+/// The bit that stands for two replicas in `Split`.
+pub fn pair(a: usize, b: usize) -> u64 {
+    1 << (8 * a.min(b) + a.max(b))
 }
 
 pub fn hash_of(value: &impl Hash) -> u64 {
@@ -128,8 +146,8 @@ fn end(log: &[Rec]) -> LogEnd {
     LogEnd { slot: Slot(log.len() as u64), digest: digest(log), time: GroupTime(0) }
 }
 
-fn cut_to(log: &[Rec], view: &View) -> usize {
-    let kept = |(k, r): (usize, &Rec)| view.keeps(Epoch(r.0), Slot(k as u64 + 1));
+fn cut_to(log: &[Rec], acceptor: &Acceptor) -> usize {
+    let kept = |(k, r): (usize, &Rec)| acceptor.keeps(Epoch(r.0), Slot(k as u64 + 1));
     log.iter().enumerate().position(|at| !kept(at)).unwrap_or(log.len())
 }
 
@@ -142,16 +160,29 @@ impl Node {
         self.memory.acceptor.newest().map_or(0, |v| v.epoch.0)
     }
 
+    /// Whether the newest view is on its disk.
+    fn speaks(&self) -> bool {
+        self.up && self.epoch() > 0 && self.disk.acceptor.newest() == self.memory.acceptor.newest()
+    }
+
+    /// Appends what has come early and fits now.
+    fn take_early(&mut self) {
+        let epoch = self.epoch();
+        while let Some(value) = self.early.remove(&(self.memory.log.len() as u64 + 1)) {
+            self.memory.log.push((epoch, value));
+        }
+    }
+
     /// Whether it says and counts that it holds slots durably.
     fn counts(&self) -> bool {
         let recorded = || self.view().members.contains(&self.run);
-        self.up && self.epoch() > 0 && (self.change.has_rank() || is_broken("frozen-counts") && recorded())
+        self.speaks() && (self.change.has_rank() || is_broken("frozen-counts") && recorded())
     }
 
     /// Whether it is this one's turn to announce the next slot.
     pub fn may_order(&self) -> bool {
         let slot = Slot(self.memory.log.len() as u64 + 1);
-        let ready = self.up && self.epoch() > 0 && self.change.has_rank() && slot > self.view().base;
+        let ready = self.speaks() && self.change.has_rank() && slot > self.view().base;
         ready && self.view().member(self.view().sequencer(slot)).id == self.run.id
     }
 
@@ -161,8 +192,16 @@ impl Node {
 
     fn rehash(&mut self) {
         let held: Vec<u64> = self.held.iter().map(|p| p.hash).collect();
-        self.hash =
-            hash_of(&(self.up, self.run, &self.disk, &self.memory, self.change.fingerprint(), held, &self.fetch));
+        self.hash = hash_of(&(
+            self.up,
+            self.run,
+            &self.disk,
+            &self.memory,
+            self.change.fingerprint(),
+            held,
+            &self.early,
+            &self.fetch,
+        ));
     }
 }
 
@@ -190,12 +229,23 @@ impl World {
         let node = |id: u8| {
             let change = Change::new(run(id), acceptor.clone());
             let (disk, memory) = (disk.clone(), disk.clone());
-            Rc::new(Node { up: true, run: run(id), disk, memory, change, held: vec![], fetch: None, hash: 0 })
+            Rc::new(Node {
+                up: true,
+                run: run(id),
+                disk,
+                memory,
+                change,
+                held: vec![],
+                early: BTreeMap::new(),
+                fetch: None,
+                hash: 0,
+            })
         };
         World {
             nodes: (1..=n).map(node).collect(),
             net: vec![],
-            cut_off: None,
+            late: vec![],
+            split: 0,
             now: Time(0),
             births: u64::from(n),
             acks: Rc::default(),
@@ -210,7 +260,17 @@ impl World {
         let mut net: Vec<u64> = self.net.iter().map(|p| p.hash).collect();
         net.sort_unstable();
         let nodes: Vec<u64> = self.nodes.iter().map(|n| n.hash).collect();
-        hash_of(&(nodes, net, self.cut_off, &*self.acks))
+        hash_of(&(nodes, net, self.split, &*self.acks))
+    }
+
+    /// The values and views that may yet be accepted or installed, for they are under way.
+    pub fn spoken_of(&self) -> impl Iterator<Item = &View> {
+        let held = self.nodes.iter().flat_map(|n| &n.held);
+        self.net.iter().chain(&self.late).chain(held).filter_map(|packet| match &packet.body {
+            Body::Change(ChangeFrame::Accept { value, .. }) => Some(value),
+            Body::Change(ChangeFrame::Install { view }) => Some(view),
+            _ => None,
+        })
     }
 
     pub fn commits(&self) -> usize {
@@ -218,13 +278,15 @@ impl World {
     }
 
     fn around(&self, at: usize) -> Surroundings {
-        let reachable = |k: usize| k == at || self.nodes[k].up && self.cut_off != Some(k) && self.cut_off != Some(at);
+        let reachable = |k: usize| k == at || self.nodes[k].up && self.split & pair(k, at) == 0;
         let here = (0..self.nodes.len()).filter(|&k| reachable(k));
-        let newest = self.views.values().next_back().expect("there is always a view");
-        let outsiders = here.clone().filter(|&k| !votes(newest, self.nodes[k].run));
+        let pairs = here.clone().flat_map(|a| here.clone().filter(move |&b| a < b).map(move |b| (a, b)));
+        let apart = pairs.filter(|&(a, b)| self.split & pair(a, b) != 0);
+        let newest = self.nodes[at].memory.acceptor.newest();
+        let outsiders = here.clone().filter(|&k| newest.is_some_and(|view| !votes(view, self.nodes[k].run)));
         Surroundings {
-            connected: here.map(|k| (self.nodes[k].run.id, self.nodes[k].run)).collect(),
-            apart: BTreeSet::new(),
+            connected: here.clone().map(|k| (self.nodes[k].run.id, self.nodes[k].run)).collect(),
+            apart: apart.map(|(a, b)| (self.nodes[a].run.id, self.nodes[b].run.id)).collect(),
             joining: outsiders.map(|k| self.nodes[k].run.id).collect(),
         }
     }
@@ -233,7 +295,7 @@ impl World {
         self.send_packet(Rc::new(packet(from, to, body)));
     }
 
-    fn send_packet(&mut self, packet: Rc<Packet>) {
+    pub fn send_packet(&mut self, packet: Rc<Packet>) {
         if !self.net.iter().any(|p| p.hash == packet.hash) {
             self.net.push(packet);
         }
@@ -291,12 +353,22 @@ impl World {
                 self.order(at);
                 at
             }
-            Event::Cut(at) => {
-                self.cut_off = Some(at);
+            Event::Repeat(at, to) => {
+                self.repeat(at, to);
                 at
             }
-            Event::Heal => {
-                self.cut_off = None;
+            Event::Tell(at, to) => {
+                let id = self.nodes[to].run.id;
+                self.change(at, |change, _, _, out| change.say_newest(id, out))?;
+                at
+            }
+            Event::LeaveOut(at, whom) => {
+                let id = self.nodes[whom].run.id;
+                self.change(at, |change, _, around, out| change.leave_out(id, around, out))?;
+                at
+            }
+            Event::Split(pairs) => {
+                self.split = pairs;
                 0
             }
         };
@@ -309,31 +381,44 @@ impl World {
         let (from, epoch, slot) = (node.run, node.epoch(), node.memory.log.len() as u64 + 1);
         let value = (epoch, slot, from.incarnation.0);
         node.memory.log.push((epoch, value));
+        node.take_early();
         let others: Vec<ReplicaId> = node.view().members.iter().map(|m| m.id).filter(|&id| id != from.id).collect();
         for to in others {
             self.send(from, to, Body::Order { epoch, slot, value });
         }
     }
 
+    fn repeat(&mut self, at: usize, to: usize) {
+        let (node, epoch) = (self.nodes[at].clone(), self.nodes[at].epoch());
+        let first = self.nodes[to].memory.log.len();
+        for (k, (of, value)) in node.memory.log.iter().enumerate().skip(first).filter(|(_, r)| r.0 == epoch).take(2) {
+            let body = Body::Order { epoch: *of, slot: k as u64 + 1, value: *value };
+            self.send(node.run, self.nodes[to].run.id, body);
+        }
+    }
+
     fn change(
         &mut self,
         at: usize,
-        act: impl FnOnce(&mut Change, &dyn Fn(&View) -> LogEnd, &Surroundings, &mut Vec<Action>),
+        act: impl FnOnce(&mut Change, &dyn Fn(&Acceptor) -> LogEnd, &Surroundings, &mut Vec<Action>),
     ) -> Result<(), String> {
         let around = self.around(at);
         let log = self.nodes[at].memory.log.clone();
-        let ends = move |view: &View| end(&log[..cut_to(&log, view)]);
+        let ends = move |acceptor: &Acceptor| end(&log[..cut_to(&log, acceptor)]);
         let mut actions = Vec::new();
         act(&mut self.node(at).change, &ends, &around, &mut actions);
         for action in actions {
             let node = self.node(at);
             match action {
-                Action::Freeze => node.fetch = None,
+                Action::Freeze => {
+                    node.fetch = None;
+                    node.early.clear();
+                }
                 Action::Write => node.memory.acceptor = node.change.acceptor().clone(),
                 Action::Adopt(view) => {
-                    let keep = cut_to(&node.memory.log, &view);
+                    let keep = cut_to(&node.memory.log, node.change.acceptor());
                     node.memory.log.truncate(keep);
-                    node.fetch = None;
+                    (node.fetch, node.early) = (None, BTreeMap::new());
                     self.judge_adopted(at, &view)?;
                 }
                 Action::Fetch { base, sources } => {
@@ -376,10 +461,10 @@ impl World {
             }),
             Body::Order { epoch, slot, value } => {
                 let node = self.node(at);
-                let next = node.memory.log.len() as u64 + 1;
-                let here = *epoch == node.epoch() && node.change.has_rank() && *slot > node.view().base.0;
-                if here && *slot == next {
-                    node.memory.log.push((*epoch, *value));
+                let missing = |node: &Node| *slot > node.view().base.0.max(node.memory.log.len() as u64);
+                if *epoch == node.epoch() && node.change.has_rank() && missing(node) {
+                    node.early.insert(*slot, *value);
+                    node.take_early();
                 }
                 Ok(())
             }
@@ -433,16 +518,22 @@ impl World {
             Loss::All => {}
             Loss::Nothing => node.disk = node.memory.clone(),
             Loss::TheLog => node.disk.acceptor = node.memory.acceptor.clone(),
+            // No record is dropped, and none of a new view written, before the view itself is durable.
+            Loss::TheMeta if node.disk.acceptor.newest() != node.memory.acceptor.newest() => {}
             Loss::TheMeta => node.disk.log = node.memory.log.clone(),
+            Loss::HalfTheLog => {
+                let (old, new) = (node.disk.log.len(), node.memory.log.len());
+                node.disk = node.memory.clone();
+                node.disk.log.truncate(old.min(new) + new.saturating_sub(old) / 2);
+            }
             Loss::TheDisk => (node.disk, node.run.birth) = (Disk::default(), birth),
         }
-        if let Some(newest) = node.disk.acceptor.newest().cloned() {
-            node.disk.log.truncate(cut_to(&node.disk.log, &newest));
-        }
+        let keep = cut_to(&node.disk.log, &node.disk.acceptor);
+        node.disk.log.truncate(keep);
         node.memory = node.disk.clone();
         node.run.incarnation = node.run.incarnation.next();
         node.change = Change::new(node.run, node.disk.acceptor.clone());
-        (node.held, node.fetch) = (vec![], None);
+        (node.held, node.fetch, node.early) = (vec![], None, BTreeMap::new());
     }
 
     // ---- the judges
@@ -483,6 +574,28 @@ impl World {
             return Err(format!("stable: {} adopts epoch {} with another log", at + 1, view.epoch));
         }
         Ok(())
+    }
+}
+
+impl Packet {
+    /// What it is, for those that choose among packets.
+    pub fn kind(&self) -> &'static str {
+        match &self.body {
+            Body::Order { .. } => "order",
+            Body::Fetch { .. } => "fetch",
+            Body::Records { .. } => "records",
+            Body::Change(frame) => match frame {
+                ChangeFrame::Prepare { .. } => "prepare",
+                ChangeFrame::Promise { .. } => "promise",
+                ChangeFrame::Refuse { .. } => "refuse",
+                ChangeFrame::Sync { .. } => "sync",
+                ChangeFrame::Ready { .. } => "ready",
+                ChangeFrame::Accept { .. } => "accept",
+                ChangeFrame::Accepted { .. } => "accepted",
+                ChangeFrame::Install { .. } => "install",
+                ChangeFrame::Installed { .. } => "installed",
+            },
+        }
     }
 }
 

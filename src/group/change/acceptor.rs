@@ -1,7 +1,7 @@
 //! The acceptor's side of a change, and what everyone does with a view that was decided.
 
 use crate::group::broken::is as is_broken;
-use crate::group::change::{votes, Action, Change, ChangeFrame, LogEnd, Promise};
+use crate::group::change::{votes, Action, Change, ChangeFrame, LogEnd, Phase, Promise};
 use crate::group::view::{Ballot, View};
 use crate::types::{Epoch, ReplicaId, Run, Slot, Time};
 
@@ -59,7 +59,9 @@ impl Change {
         Promise { run: self.me, voter, accepted, end, leaving: self.leaving }
     }
 
-    pub(super) fn say_newest(&self, to: ReplicaId, out: &mut Vec<Action>) {
+    /// Whoever is heard to know only older views is told the newest, also by one that is not in it: the proposer may
+    /// be gone, and every member that installed it.
+    pub fn say_newest(&self, to: ReplicaId, out: &mut Vec<Action>) {
         if let Some(view) = self.acceptor.newest().cloned() {
             Self::say_durably(out, to, ChangeFrame::Install { view });
         }
@@ -94,7 +96,14 @@ impl Change {
     }
 
     /// SYNC below the promise is refused; one that was never promised is not for this replica yet.
-    pub(super) fn on_sync(&mut self, from: Run, ballot: Ballot, base: LogEnd, sources: Vec<ReplicaId>, out: &mut Vec<Action>) {
+    pub(super) fn on_sync(
+        &mut self,
+        from: Run,
+        ballot: Ballot,
+        base: LogEnd,
+        sources: Vec<ReplicaId>,
+        out: &mut Vec<Action>,
+    ) {
         if self.is_voter() && self.acceptor.promised != Some(ballot) {
             if let Some(promised) = self.acceptor.promised.filter(|&promised| promised > ballot) {
                 Self::say_durably(out, from.id, ChangeFrame::Refuse { epoch: self.epoch(), promised });
@@ -115,7 +124,15 @@ impl Change {
     }
 
     /// What PREPARE makes a voter do first, ACCEPT does first.
-    pub(super) fn on_accept(&mut self, now: Time, from: Run, ballot: Ballot, value: View, view: View, out: &mut Vec<Action>) {
+    pub(super) fn on_accept(
+        &mut self,
+        now: Time,
+        from: Run,
+        ballot: Ballot,
+        value: View,
+        view: View,
+        out: &mut Vec<Action>,
+    ) {
         self.adopt_newer(&view, out);
         self.heard_ballot(now, from, ballot);
         if !self.is_voter() || value.epoch != view.epoch.next() || value.cluster != view.cluster {
@@ -161,4 +178,3 @@ impl Change {
         out.push(Action::Write);
     }
 }
-

@@ -1,6 +1,5 @@
 //! What replicas say to each other in a change, and what the change asks of its own replica.
 
-use crate::group::change::Acceptor;
 use crate::group::view::{Ballot, View};
 use crate::types::{Digest, Epoch, GroupTime, ReplicaId, Run, Slot};
 
@@ -78,7 +77,7 @@ pub enum Action {
     Freeze,
     /// The durable state has changed: write it.
     Write,
-    /// Records that [`Acceptor::keeps`] denies are dropped, once the write that follows is durable.
+    /// Records that [`Acceptor::keeps`](super::Acceptor::keeps) denies are dropped, once the write that follows is durable.
     Adopt(View),
     /// Bring the log up to this end from these replicas, make it durable, and call `synced`.
     Fetch {

@@ -12,7 +12,6 @@
 //! | Accept | ACCEPT to the voters of e | a quorum of e ACCEPTED: the view is decided |
 //! | Install | INSTALL to all | each INSTALLED; whoever misses it learns it from any member |
 
-
 mod acceptor;
 mod frame;
 mod proposer;

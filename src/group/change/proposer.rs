@@ -313,8 +313,7 @@ impl Proposal {
 /// The largest set of these that are connected with each other; of equal ones that with the greater ids, the
 /// greatest first. They come sorted by id, so the greater set is the greater number.
 fn largest_clique(runs: &[Run], around: &Surroundings) -> Vec<Run> {
-    let friends: Vec<u32> =
-        runs.iter().map(|a| mask(runs.iter().map(|b| around.are_connected(a.id, b.id)))).collect();
+    let friends: Vec<u32> = runs.iter().map(|a| mask(runs.iter().map(|b| around.are_connected(a.id, b.id)))).collect();
     let connected = |&set: &u32| (0..runs.len()).all(|k| set >> k & 1 == 0 || set & !friends[k] == 0);
     let best = (0..1u32 << runs.len()).filter(connected).max_by_key(|&set| (set.count_ones(), set)).unwrap_or(0);
     (0..runs.len()).filter(|&k| best >> k & 1 == 1).map(|k| runs[k]).collect()
