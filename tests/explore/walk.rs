@@ -17,8 +17,14 @@ const KINDS: [&str; 7] = ["order", "promise", "sync", "ready", "accept", "accept
 const PACKETS_MAX: usize = 80;
 const LOSSES: [Loss; 5] = [Loss::All, Loss::Nothing, Loss::TheLog, Loss::TheMeta, Loss::HalfTheLog];
 
+/// How far a walk came before the calm.
+pub struct Reached {
+    pub views: usize,
+    pub commits: usize,
+}
+
 /// One walk. What broke, if anything did.
-pub fn walk(n: u8, policy: Policy, seed: u64, steps: u32) -> Result<World, String> {
+pub fn walk(n: u8, policy: Policy, seed: u64, steps: u32) -> Result<Reached, String> {
     let mut rng = Rng::new(seed);
     let weather = Weather::draw(&mut rng, usize::from(n));
     // In one walk of four disks are lost without limit, and nothing is asked of what is left.
@@ -31,8 +37,9 @@ pub fn walk(n: u8, policy: Policy, seed: u64, steps: u32) -> Result<World, Strin
         }
         walk.one().map_err(|broken| format!("seed {seed}, step {step}: {broken}"))?;
     }
+    let reached = Reached { views: walk.world.views.len(), commits: walk.world.commits() };
     walk.calm().map_err(|broken| format!("seed {seed}, after the faults: {broken}"))?;
-    Ok(walk.world)
+    Ok(reached)
 }
 
 /// What may be drawn, and how often in usual weather.

@@ -41,7 +41,7 @@ pub struct Node {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Body {
-    Change(ChangeFrame),
+    Change(Box<ChangeFrame>),
     /// An announced slot of an epoch.
     Order {
         epoch: u64,
@@ -124,7 +124,6 @@ pub struct World {
     acks: Rc<BTreeMap<(u64, u64), BTreeSet<u8>>>,
     committed: Rc<BTreeMap<u64, Rec>>,
     pub views: Rc<BTreeMap<u64, View>>,
-    pub installs: u64,
 }
 
 /// The bit that stands for two replicas in `Split`.
@@ -251,7 +250,6 @@ impl World {
             acks: Rc::default(),
             committed: Rc::default(),
             views: Rc::new(BTreeMap::from([(1, view)])),
-            installs: 0,
         }
     }
 
@@ -267,8 +265,11 @@ impl World {
     pub fn spoken_of(&self) -> impl Iterator<Item = &View> {
         let held = self.nodes.iter().flat_map(|n| &n.held);
         self.net.iter().chain(&self.late).chain(held).filter_map(|packet| match &packet.body {
-            Body::Change(ChangeFrame::Accept { value, .. }) => Some(value),
-            Body::Change(ChangeFrame::Install { view }) => Some(view),
+            Body::Change(frame) => match &**frame {
+                ChangeFrame::Accept { value, .. } => Some(value),
+                ChangeFrame::Install { view } => Some(view),
+                _ => None,
+            },
             _ => None,
         })
     }
@@ -426,7 +427,7 @@ impl World {
                     self.fetch(at)?;
                 }
                 Action::Say { to, frame, durably } => {
-                    let packet = Rc::new(packet(node.run, to, Body::Change(frame)));
+                    let packet = Rc::new(packet(node.run, to, Body::Change(Box::new(frame))));
                     if !durably || node.disk == node.memory {
                         self.send_packet(packet);
                     } else if !node.held.iter().any(|p| p.hash == packet.hash) {
@@ -457,7 +458,7 @@ impl World {
         let now = self.now;
         match &packet.body {
             Body::Change(frame) => self.change(at, |change, ends, around, out| {
-                change.on_frame(now, packet.from, frame.clone(), ends, around, out);
+                change.on_frame(now, packet.from, (**frame).clone(), ends, around, out);
             }),
             Body::Order { epoch, slot, value } => {
                 let node = self.node(at);
@@ -556,7 +557,6 @@ impl World {
     }
 
     fn judge_adopted(&mut self, at: usize, view: &View) -> Result<(), String> {
-        self.installs += 1;
         let known = Rc::make_mut(&mut self.views).entry(view.epoch.0).or_insert_with(|| view.clone());
         if known != view {
             return Err(format!("I5: two views of epoch {}: {view:?} and {known:?}", view.epoch));
@@ -584,7 +584,7 @@ impl Packet {
             Body::Order { .. } => "order",
             Body::Fetch { .. } => "fetch",
             Body::Records { .. } => "records",
-            Body::Change(frame) => match frame {
+            Body::Change(frame) => match **frame {
                 ChangeFrame::Prepare { .. } => "prepare",
                 ChangeFrame::Promise { .. } => "promise",
                 ChangeFrame::Refuse { .. } => "refuse",

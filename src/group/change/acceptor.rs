@@ -2,8 +2,8 @@
 
 use crate::group::broken::is as is_broken;
 use crate::group::change::{votes, Action, Change, ChangeFrame, LogEnd, Phase, Promise};
-use crate::group::view::{Ballot, View};
 use crate::types::{Epoch, ReplicaId, Run, Slot, Time};
+use crate::wire::view::{Ballot, View};
 
 /// What must survive a crash (DESIGN 5.1).
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -26,8 +26,11 @@ impl Acceptor {
     /// Whether a record belongs to the history that leads to the newest view. What an installed view starts from
     /// does, however far back its record's epoch lies: every member said READY for it.
     pub fn keeps(&self, epoch: Epoch, slot: Slot) -> bool {
-        let started_from = |view: &View| slot <= view.base && !is_broken("newest-base-only");
-        self.installed.as_ref().is_some_and(started_from) || self.newest().is_none_or(|view| view.keeps(epoch, slot))
+        let Some(newest) = self.newest() else { return true };
+        if is_broken("no-truncation") || is_broken("newest-base-only") && slot <= newest.base {
+            return true;
+        }
+        self.installed.as_ref().is_some_and(|view| slot <= view.base) || newest.keeps(epoch, slot)
     }
 }
 

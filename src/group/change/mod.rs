@@ -26,8 +26,8 @@ pub use frame::{Action, ChangeFrame, LogEnd, Promise};
 pub use proposer::Phase;
 
 use crate::group::broken::is as is_broken;
-use crate::group::view::{Ballot, View};
 use crate::types::{Epoch, ReplicaId, Run, Time};
+use crate::wire::view::{Ballot, View};
 use acceptor::Syncing;
 use proposer::Proposal;
 

@@ -1,8 +1,8 @@
 use super::*;
-use crate::group::view::tests::{run_of, view_of};
-use crate::group::view::Policy;
 use crate::limits::{CHAIN_MAX, CHANGE_AGAIN_NS, CHANGE_GATHER_NS};
 use crate::types::{Birth, ClusterId, Digest, GroupTime, Incarnation, Slot};
+use crate::wire::view::tests::{run_of, view_of};
+use crate::wire::view::Policy;
 
 /// View 1 of replicas 1 to 3.
 fn view() -> View {
@@ -511,6 +511,18 @@ fn who_cannot_follow_is_left_out_under_the_same_ballot() {
     let mut out = Vec::new();
     three.change.leave_out(ReplicaId(2), &three.around, &mut out);
     assert_eq!((out, three.phase()), (vec![], Some(Phase::Accept)), "one ballot carries one value");
+}
+
+#[test]
+fn who_is_left_out_is_no_source_either() {
+    let mut three = Replica::in_sync();
+    let mut out = Vec::new();
+    three.change.leave_out(ReplicaId(1), &three.around, &mut out);
+    let sources = vec![ReplicaId(2), ReplicaId(3)];
+    let frame = ChangeFrame::Sync { epoch: Epoch(1), ballot: ballot(1, 3), base: end(5), sources };
+    assert_eq!(said(&out), [2, 3].map(|to| (to, &frame, false)));
+    three.now = Time(CHANGE_AGAIN_NS);
+    assert_eq!(said(&three.tick()), [2, 3].map(|to| (to, &frame, false)));
 }
 
 #[test]
