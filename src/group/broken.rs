@@ -29,7 +29,9 @@ pub const CHANGE_VARIANTS: &[(&str, &str)] = &[
     ("half-without-tie-break", "5.4: of equal halves the one with the view's highest id"),
     ("keep-rank", "1: rank belongs to the very run that the view records"),
     ("empty-disk-votes", "1: a voter is a replica whose birth the view records"),
-    ("ballot-reused", "5.1: no ballot repeats, since it names the incarnation"),
+    // Either alone keeps a ballot from repeating: that it names the incarnation, and that PREPARE leaves only when its
+    // own promise is durable. This leaves out both.
+    ("ballot-reused", "5.1: a ballot is durable before its first use, so none repeats"),
     ("stale-ready", "5.3: READY names its ballot, base and digest"),
     ("stale-accept", "5.3: what comes later under a lower ballot is refused"),
     ("answers-name-the-ballot-only", "5.3: every frame of a change names its epoch"),

@@ -5,6 +5,7 @@
 //! in calm, where a view of all must form. With the feature `broken` every broken variant of the change must be
 //! caught. `EXPLORE_DEPTH` and `EXPLORE_WALKS` widen the search; what was searched is printed.
 
+mod script;
 mod search;
 mod walk;
 mod world;
@@ -43,7 +44,7 @@ fn every_interleaving_of_a_proposal_a_crash_and_a_copy() {
 
 /// Replicas and steps of the walk of this seed.
 fn shape(seed: u64) -> (u8, u32) {
-    (3 + (seed % 3) as u8, [400, 800, 1600][(seed / 3 % 3) as usize])
+    (3 + (seed % 3) as u8, [400, 1600, 3200][(seed / 3 % 3) as usize])
 }
 
 fn walks(policy: Policy) {
@@ -68,22 +69,36 @@ fn random_walks_under_majority() {
     walks(Policy::Majority);
 }
 
+#[test]
+fn scripts_do_no_harm() {
+    for (name, script) in script::SCRIPTS {
+        let mut stage = script::Stage::new();
+        script(&mut stage).unwrap_or_else(|broken| panic!("{name}: {broken}"));
+        assert!(stage.passed.len() > 5, "{name} gets somewhere: {:?}", stage.passed);
+    }
+}
+
+/// By its script, or by this many walks.
 #[cfg(feature = "broken")]
 #[test]
 fn every_broken_variant_is_caught() {
-    let most = number("EXPLORE_BROKEN", 20_000);
+    let (from, most) = (number("EXPLORE_FROM", 1), number("EXPLORE_BROKEN", 6_000));
     let mut missed = Vec::new();
     for (variant, rule) in ftq::group::broken::CHANGE_VARIANTS {
         ftq::group::broken::set(Some(variant));
-        let caught = (1..=most).find_map(|seed| {
-            let (n, steps) = shape(seed);
-            walk::walk(n, Policy::Dynamic, seed, steps).err().map(|broken| (seed, broken))
-        });
-        match caught {
-            Some((seed, broken)) => {
-                println!("{variant} ({rule}): {seed} walks; {}", broken.lines().next().unwrap_or(""))
-            }
-            None => missed.push(*variant),
+        let script = script::SCRIPTS.iter().find(|(name, _)| name == variant);
+        let scripted = script.and_then(|(_, script)| script(&mut script::Stage::new()).err());
+        let walked = || {
+            (from..from + most).find_map(|seed| {
+                let (n, steps) = shape(seed);
+                walk::walk(n, Policy::Dynamic, seed, steps).err().map(|broken| (seed - from + 1, broken))
+            })
+        };
+        let first_line = |broken: &str| broken.chars().take_while(|&c| c != '\n').take(120).collect::<String>();
+        match (&scripted, scripted.is_none().then(walked).flatten()) {
+            (Some(broken), _) => println!("{variant} ({rule}): by its script; {}", first_line(broken)),
+            (None, Some((walks, broken))) => println!("{variant} ({rule}): {walks} walks; {}", first_line(&broken)),
+            (None, None) => missed.push(*variant),
         }
     }
     ftq::group::broken::set(None);

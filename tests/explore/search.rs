@@ -1,4 +1,8 @@
 //! Depth first through every interleaving, up to a depth, each state once.
+//!
+//! One step is one packet, proposal, timer or fault at one replica; what it writes is synced and what it says to
+//! itself arrives in the same step, or else it crashes right there and any part of what it wrote remains. (Whatever
+//! leaves a replica waits for the disk, so a later sync is the same as packets that come later.)
 
 use std::collections::HashMap;
 
@@ -57,20 +61,59 @@ impl Search {
             return Ok(());
         }
         for event in events(world, spent, limits) {
-            let (mut next, spent) = (world.clone(), spend(spent, &event));
-            self.steps += 1;
+            let (mut next, mut spent) = (world.clone(), spend(spent, &event));
             path.push(tell(world, &event));
-            next.step(&event).map_err(|broken| format!("{broken}\n{}", path.join("\n")))?;
-            let key = (next.key(), spent);
-            if self.seen.get(&key).is_none_or(|&before| before < depth - 1) {
-                self.seen.insert(key, depth - 1);
-                self.epochs = self.epochs.max(next.views.keys().next_back().copied().unwrap_or(0));
-                self.commits = self.commits.max(next.commits());
-                self.below(&next, spent, depth - 1, limits, path)?;
+            self.step(&mut next, &event, path)?;
+            let writing = (0..next.nodes.len()).find(|&at| next.nodes[at].has_unsynced());
+            if let Some(at) = writing.filter(|_| spent.crashes < limits.crashes) {
+                spent.crashes += 1;
+                for loss in [Loss::All, Loss::Nothing, Loss::TheLog, Loss::TheMeta] {
+                    let (mut next, crash) = (next.clone(), Event::Crash(at, loss));
+                    path.push(tell(&next, &crash));
+                    self.step(&mut next, &crash, path)?;
+                    self.visit(next, spent, depth - 1, limits, path)?;
+                    path.pop();
+                }
+                spent.crashes -= 1;
             }
+            self.visit(next, spent, depth - 1, limits, path)?;
             path.pop();
         }
         Ok(())
+    }
+
+    fn step(&mut self, world: &mut World, event: &Event, path: &[String]) -> Result<(), String> {
+        self.steps += 1;
+        world.step(event).map_err(|broken| format!("{broken}\n{}", path.join("\n")))
+    }
+
+    /// Ends what is being written, and goes on below if this state is new.
+    fn visit(
+        &mut self,
+        mut world: World,
+        spent: Spent,
+        depth: u32,
+        limits: &Limits,
+        path: &mut Vec<String>,
+    ) -> Result<(), String> {
+        loop {
+            let writing = (0..world.nodes.len()).find(|&at| world.nodes[at].has_unsynced());
+            let to_itself = world.net.iter().position(|packet| packet.from.id == packet.to);
+            let event = match (writing, to_itself) {
+                (Some(at), _) => Event::Sync(at),
+                (None, Some(packet)) => Event::Deliver { packet, again: false },
+                (None, None) => break,
+            };
+            self.step(&mut world, &event, path)?;
+        }
+        let key = (world.key(), spent);
+        if self.seen.get(&key).is_some_and(|&before| before >= depth) {
+            return Ok(());
+        }
+        self.seen.insert(key, depth);
+        self.epochs = self.epochs.max(world.views.keys().next_back().copied().unwrap_or(0));
+        self.commits = self.commits.max(world.commits());
+        self.below(&world, spent, depth, limits, path)
     }
 }
 
@@ -86,19 +129,10 @@ fn spend(mut spent: Spent, event: &Event) -> Spent {
     spent
 }
 
-/// All that may happen next. A replica with writes under way does nothing but end them or crash: what else it might
-/// do meanwhile differs only in what leaves after it.
+/// All that may happen next.
 fn events(world: &World, spent: Spent, limits: &Limits) -> Vec<Event> {
     let mut events = Vec::new();
     for (at, node) in world.nodes.iter().enumerate() {
-        if node.has_unsynced() {
-            events.push(Event::Sync(at));
-            if spent.crashes < limits.crashes {
-                events
-                    .extend([Loss::All, Loss::Nothing, Loss::TheLog, Loss::TheMeta].map(|loss| Event::Crash(at, loss)));
-            }
-            continue;
-        }
         if spent.crashes < limits.crashes {
             events.push(Event::Crash(at, Loss::All));
         }
@@ -118,12 +152,10 @@ fn events(world: &World, spent: Spent, limits: &Limits) -> Vec<Event> {
     if world.split != 0 {
         events.push(Event::Split(0));
     }
-    for (k, packet) in world.net.iter().enumerate() {
-        if !world.nodes[usize::from(packet.to.0) - 1].has_unsynced() {
-            events.push(Event::Deliver { packet: k, again: false });
-            if spent.copies < limits.copies {
-                events.push(Event::Deliver { packet: k, again: true });
-            }
+    for packet in 0..world.net.len() {
+        events.push(Event::Deliver { packet, again: false });
+        if spent.copies < limits.copies {
+            events.push(Event::Deliver { packet, again: true });
         }
     }
     events

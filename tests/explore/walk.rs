@@ -13,6 +13,7 @@ use ftq::rng::Rng;
 
 use crate::world::{pair, Event, Loss, World};
 
+const KINDS: [&str; 7] = ["order", "promise", "sync", "ready", "accept", "accepted", "install"];
 const PACKETS_MAX: usize = 80;
 const LOSSES: [Loss; 5] = [Loss::All, Loss::Nothing, Loss::TheLog, Loss::TheMeta, Loss::HalfTheLog];
 
@@ -54,18 +55,18 @@ enum Kind {
 
 const USUAL: [(Kind, u32); 13] = [
     (Kind::Arrive, 1000),
-    (Kind::ArriveLate, 12),
+    (Kind::ArriveLate, 24),
     (Kind::Order, 40),
-    (Kind::Sync, 40),
+    (Kind::Sync, 100),
     (Kind::Repeat, 20),
-    (Kind::Propose, 10),
-    (Kind::Tick, 40),
+    (Kind::Propose, 8),
+    (Kind::Tick, 100),
     (Kind::Tell, 4),
     (Kind::LeaveOut, 3),
     (Kind::Crash, 3),
-    (Kind::Start, 30),
+    (Kind::Start, 200),
     (Kind::LoseDisk, 3),
-    (Kind::Split, 3),
+    (Kind::Split, 4),
 ];
 
 struct Weather {
@@ -74,6 +75,8 @@ struct Weather {
     again_ppm: u32,
     /// A packet is held up for long.
     late_ppm: u32,
+    /// Packets of this kind mostly are.
+    slow: Option<&'static str>,
     /// What was written is synced at once.
     sync_ppm: u32,
     /// Who has begun to write crashes at once.
@@ -88,7 +91,7 @@ impl Weather {
     fn draw(rng: &mut Rng, n: usize) -> Weather {
         let weights = USUAL.map(|(kind, usual)| {
             let rare = matches!(kind, Kind::Propose | Kind::Crash | Kind::LoseDisk | Kind::Split);
-            usual * rng.pick(&[4, 4, 1, 12]) * if rare { *rng.pick(&[0, 1, 1, 4]) } else { 2 } / 2
+            usual * rng.pick(&[4, 4, 2, 8]) * if rare { *rng.pick(&[0, 1, 1, 4]) } else { 2 } / 2
         });
         let focus = rng.below(2 * n as u64) as usize;
         Weather {
@@ -96,8 +99,9 @@ impl Weather {
             lose_ppm: *rng.pick(&[0, 20_000, 100_000, 300_000]),
             again_ppm: *rng.pick(&[0, 50_000, 200_000]),
             late_ppm: *rng.pick(&[0, 20_000, 100_000]),
+            slow: Some(*rng.pick(&KINDS)).filter(|_| rng.below(2) == 0),
             sync_ppm: *rng.pick(&[100_000, 500_000, 900_000]),
-            crash_ppm: *rng.pick(&[0, 500, 3_000, 15_000]),
+            crash_ppm: *rng.pick(&[0, 200, 1_000, 5_000]),
             in_order: rng.below(3) > 0,
             focus: Some(focus).filter(|&focus| focus < n),
             alone: rng.below(2) == 0,
@@ -150,12 +154,11 @@ impl Walk {
 
     /// Of the packets from this one on, some are held up for long; now and then all are.
     fn hold_up(&mut self, from: usize) {
-        if self.weather.late_ppm == 0 || from >= self.world.net.len() {
-            return;
-        }
-        let ppm = if self.rng.below(20) == 0 { 1_000_000 } else { self.weather.late_ppm };
-        for packet in self.world.net.split_off(from) {
-            let late = self.rng.chance(ppm);
+        let usual = self.weather.late_ppm;
+        let ppm = if usual > 0 && self.rng.below(20) == 0 { 1_000_000 } else { usual };
+        for packet in self.world.net.split_off(from.min(self.world.net.len())) {
+            let slow = self.weather.slow == Some(packet.kind());
+            let late = self.rng.chance(if slow { ppm.max(700_000) } else { ppm });
             if late { &mut self.world.late } else { &mut self.world.net }.push(packet);
         }
         while self.world.late.len() > PACKETS_MAX {
@@ -264,11 +267,11 @@ impl Walk {
     /// Whole again; or two sides; or any links down.
     fn split(&mut self) -> u64 {
         let n = self.world.nodes.len();
-        let (how, side) = (self.rng.below(4), self.rng.below(1 << n));
+        let (how, side) = (self.rng.below(6), self.rng.below(1 << n));
         let pairs = (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b)));
         let down = |&(a, b): &(usize, usize)| match how {
-            0 => false,
-            1 | 2 => side >> a & 1 != side >> b & 1,
+            0..3 => false,
+            3 | 4 => side >> a & 1 != side >> b & 1,
             _ => self.rng.below(3) == 0,
         };
         pairs.filter(down).fold(0, |set, (a, b)| set | pair(a, b))
@@ -278,7 +281,8 @@ impl Walk {
 
     /// All that is sent arrives, all that is written is synced, and whoever is to propose does.
     fn calm(&mut self) -> Result<(), String> {
-        (self.weather.late_ppm, self.weather.crash_ppm, self.weather.sync_ppm) = (0, 0, 0);
+        (self.weather.late_ppm, self.weather.slow) = (0, None);
+        (self.weather.crash_ppm, self.weather.sync_ppm) = (0, 0);
         let late = std::mem::take(&mut self.world.late);
         late.into_iter().for_each(|packet| self.world.send_packet(packet));
         self.world.step(&Event::Split(0))?;
