@@ -3,11 +3,13 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
-# The simulator: how many seeds, from which (a number, or empty for the first), one seed's time line, how many at once.
+# The simulator: how many seeds, from which, how many at once; TRACE=1 for the time line, BROKEN=NAME or all for the
+# deliberately broken variants, each of which must be caught.
 SEEDS ?= 1000
-FROM ?=
-TRACE ?=
+FROM ?= 0
 JOBS ?=
+TRACE ?=
+BROKEN ?=
 # Seconds of each fuzz target.
 FUZZ_SECONDS ?= 60
 
@@ -41,7 +43,7 @@ demo: all           ## three replicas on this machine, a queue, a network that l
 
 test: tools         ## every test; as root also those in private network namespaces
 	@[ "$$(id -u)" = 0 ] || echo "not root: the tests that need a network namespace of their own are skipped"
-	$(CARGO) test --all-features
+	$(CARGO) test
 
 check: tools        ## formatting, lints, man pages, the unit file
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
@@ -50,9 +52,9 @@ check: tools        ## formatting, lints, man pages, the unit file
 	$(CARGO) clippy --all-targets --all-features -- -D warnings
 	@bash tests/lint.sh
 
-sim:                ## the simulator: SEEDS=n FROM=seed JOBS=n, or TRACE=seed for one seed's time line
-	@FTQ_SIM_SEEDS=$(SEEDS) FTQ_SIM_FROM=$(FROM) FTQ_SIM_TRACE=$(TRACE) FTQ_SIM_JOBS=$(JOBS) \
-	    $(CARGO) test --profile sim --test sim -- --nocapture seeds
+sim:                ## the simulator: SEEDS=n FROM=seed JOBS=n TRACE=1, or BROKEN=all
+	@$(CARGO) test --quiet --profile sim $(if $(BROKEN),--features broken) --test sim -- --seeds $(SEEDS) \
+	    --from $(FROM) $(if $(JOBS),--jobs $(JOBS)) $(if $(TRACE),--trace) $(if $(BROKEN),--broken $(BROKEN))
 
 bench: all          ## throughput and latency of three replicas on this machine
 	@bash tests/bench/run.sh $(BIN)
@@ -69,6 +71,7 @@ install:            ## programs, man pages and unit file under DESTDIR and PREFI
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|^ExecStart=[^ ]*/ftqd|ExecStart=$(PREFIX)/sbin/ftqd|' systemd/ftqd@.service \
 	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/ftqd@.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/ftqd@.service
 
 tools:              # what tests and checks need besides Rust; only what is missing, and only as root
 	@missing=; for tool in nft:nftables ip:iproute2 mandoc:mandoc systemd-analyze:systemd; do \

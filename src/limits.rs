@@ -84,6 +84,8 @@ pub const RESEND_BYTES_PER_SECOND: u64 = 64 << 20;
 pub const RESEND_BURST_BYTES: u64 = 1 << 20;
 /// What one member asks for is not sent to it again within this time, or a round trip where that is longer.
 pub const RESEND_HOLD_NS: u64 = 1_000_000;
+/// But not longer than this, however slow the last probe was.
+pub const RESEND_HOLD_MAX_NS: u64 = 20 * 1_000_000;
 /// A member with something unsettled that has been silent this long says how far it is; doubled each time.
 pub const SILENT_NS: u64 = 2 * 1_000_000;
 /// How long an answer to a probe is waited for.
@@ -98,12 +100,14 @@ pub const PROBE_AGAIN_MAX_NS: u64 = 120_000 * 1_000_000;
 pub const CHANGE_AGAIN_NS: u64 = 20 * 1_000_000;
 /// How long it waits for further promises once it has a quorum.
 pub const CHANGE_GATHER_NS: u64 = 100 * 1_000_000;
+/// How long a replica that was asked to stop waits for what it has taken in to be answered.
+pub const LEAVE_WAIT_NS: u64 = 1_000 * 1_000_000;
 /// A question of a reader is asked again after this time, doubled each time.
 pub const READ_AGAIN_NS: u64 = 5 * 1_000_000;
 /// And at most.
 pub const READ_AGAIN_MAX_NS: u64 = 100 * 1_000_000;
 /// Reads that wait for their answers at one replica.
-pub const READS_MAX: usize = 4096;
+pub const READS_MAX: usize = 32_768;
 /// Bytes of operations in one slot: a sequencer's cut goes no further than this, but covers one whole operation.
 pub const SLOT_BYTES_MAX: usize = 2 << 20;
 
@@ -130,5 +134,4 @@ const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no mor
 const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");
 /// Bytes kept free in a datagram for its header, whoever is heard.
 pub const HEADER_ROOM_BYTES: usize = 224;
-const _: () = assert!(HEADER_ROOM_BYTES >= crate::wire::datagram::HEADER_BYTES_MAX, "every header must fit");
 const _: () = assert!(DATAGRAM_SIZES[0] > 2 * HEADER_ROOM_BYTES, "the smallest datagram must carry something");

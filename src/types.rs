@@ -137,6 +137,28 @@ impl fmt::Display for Run {
     }
 }
 
+/// A set of replicas, by id.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Dest(pub u64);
+
+impl Dest {
+    pub fn one(id: ReplicaId) -> Dest {
+        Dest(1 << (id.0 - 1))
+    }
+
+    pub fn with(self, id: ReplicaId) -> Dest {
+        Dest(self.0 | 1 << (id.0 - 1))
+    }
+
+    pub fn contains(self, id: ReplicaId) -> bool {
+        self.0 >> (id.0 - 1) & 1 == 1
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// Names a session: where its opening was applied, and the low bits of the digest before it, so that two branches
 /// of a history never name two sessions alike. `SessionId::NONE` stands where there is no session yet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use ftq::group::commit::Commit;
 use ftq::group::nack::Nacks;
 use ftq::group::path::Path;
-use ftq::group::view::{Ballot, Book, BookEntry, Durability, Peer, Policy, View};
 use ftq::group::window::{Order, Useless, Window};
 use ftq::limits::{DATAGRAM_SIZES, ITEM_BYTES_MAX, READS_MAX, SESSION_IDLE_NS};
 use ftq::log::{Record, RecordView, Replay};
@@ -13,10 +12,10 @@ use ftq::marks;
 use ftq::replica::compare::Compared;
 use ftq::replica::machine::{Machine, Replies};
 use ftq::replica::read::{Read, Reads};
-use ftq::replica::{Config, Dest, Input, Outbox, Replica, Stored};
+use ftq::replica::{Config, Input, Outbox, Replica, Stored};
 use ftq::rng::Rng;
 use ftq::types::{
-    Birth, ClientId, ClusterId, Digest, Epoch, GroupTime, Incarnation, Mseq, PacketNumber, Rank, ReplicaId,
+    Birth, ClientId, ClusterId, Dest, Digest, Epoch, GroupTime, Incarnation, Mseq, PacketNumber, Rank, ReplicaId,
     RequestNumber, Run, SessionId, Slot, Time,
 };
 use ftq::wire::answer::Code;
@@ -25,6 +24,7 @@ use ftq::wire::client::{first_frame, ToClient, ToReplica};
 use ftq::wire::codec::Reader;
 use ftq::wire::datagram::{seal, Cuts, Frame, Header, Status};
 use ftq::wire::operation::{QueueOperation, QueueQuery, SessionOperation, Target};
+use ftq::wire::view::{Ballot, Book, BookEntry, Durability, Peer, Policy, View};
 
 fn ip(id: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, id])

@@ -6,9 +6,9 @@
 mod bodies;
 
 use bodies::{config, host, put_entry, Driven, TARGETS};
-use ftq::replica::{Dest, Input};
+use ftq::replica::Input;
 use ftq::rng::Rng;
-use ftq::types::{ClientId, ReplicaId, RequestNumber, SessionId, Slot};
+use ftq::types::{ClientId, Dest, ReplicaId, RequestNumber, SessionId, Slot};
 use ftq::wire::client::{Admin, ToReplica, VERSION};
 use ftq::wire::operation::{Items, QueueOperation, QueueQuery, SessionOperation, Target};
 use std::collections::VecDeque;
@@ -106,18 +106,17 @@ fn recorded_datagrams() -> Vec<u8> {
     let mut script = Vec::new();
     let client = ClientId(1);
     let operations = client_frames();
-    for round in 0..60 {
+    for round in 0..60_usize {
         let mut under_way: VecDeque<(u8, Dest, Vec<u8>)> = VecDeque::new();
-        for index in 0..3 {
+        for (id, replica) in (1..).zip(&mut replicas) {
             // Half a heartbeat later, so that everyone speaks.
-            replicas[index].now = replicas[index].now.after_ns(25_000_000);
-            match operations.get(round - 20.min(round)) {
-                Some(frame) if round >= 20 && index == 1 => {
-                    replicas[index].step(Input::Frame { client, frame: &frame[4..] });
-                }
-                _ => replicas[index].step(Input::Turn),
+            replica.now = replica.now.after_ns(25_000_000);
+            // By round 20 the group has formed; then replica 2's client says a frame in each.
+            match operations.get(round.wrapping_sub(20)) {
+                Some(frame) if id == 2 => replica.step(Input::Frame { client, frame: &frame[4..] }),
+                _ => replica.step(Input::Turn),
             }
-            take_net(&mut replicas[index], index as u8 + 1, &mut under_way);
+            take_net(replica, id, &mut under_way);
         }
         while let Some((from, to, bytes)) = under_way.pop_front() {
             for id in (1..=3).filter(|&id| id != from && to.contains(ReplicaId(id))) {

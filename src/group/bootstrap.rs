@@ -5,9 +5,9 @@
 //! from one that installed it, and only if it records this very run.
 
 use crate::group::detect::Detect;
-use crate::group::view::{Ballot, Book, Durability, Policy, View};
 use crate::types::{ClusterId, Digest, Epoch, GroupTime, ReplicaId, Run, Slot, Time};
 use crate::wire::codec::Put;
+use crate::wire::view::{Ballot, Book, Durability, Policy, View};
 use twox_hash::XxHash3_64;
 
 /// What every replica of a group must be started with alike.
@@ -36,7 +36,7 @@ impl Founding {
     /// Equal on all replicas that were started alike.
     pub fn hash(&self) -> u64 {
         let mut bytes = Vec::new();
-        crate::group::view::put_book(&mut bytes, &self.book);
+        crate::wire::view::put_book(&mut bytes, &self.book);
         bytes.put_u8(self.policy as u8);
         bytes.put_u8(self.min_members);
         bytes.put_u8(self.durability as u8);
@@ -108,5 +108,96 @@ impl Founding {
             durability: self.durability,
             book: self.book.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{PacketNumber, ViewTag};
+    use crate::wire::datagram::{Header, Status};
+    use crate::wire::view::tests::{run_of, view_of};
+
+    const NOW: Time = Time(1);
+
+    fn founding() -> Founding {
+        let view = view_of(3, 3, Policy::Dynamic);
+        Founding { book: view.book, policy: view.policy, min_members: 1, durability: view.durability }
+    }
+
+    /// What replica `me` of three has heard of the others: each hears these ids, has this tag, and said this hash.
+    fn detect(me: u8, told: &[(u8, &[u8], u64, Option<u64>)]) -> Detect {
+        let mut detect = Detect::new(run_of(me), 500);
+        for &(id, heard, tag, config) in told {
+            let mut status = Status::default();
+            heard.iter().for_each(|&id| status.heard.push(run_of(id).id, run_of(id).incarnation));
+            let (run, tag) = (run_of(id), ViewTag(tag));
+            detect.on_header(NOW, &Header { cluster: ClusterId(0), run, packet: PacketNumber(1), tag, status });
+            config.into_iter().for_each(|config| detect.on_hello(run.id, config));
+        }
+        detect
+    }
+
+    fn waiting(told: &[(u8, &[u8], u64, Option<u64>)]) -> Waiting {
+        founding().waiting(NOW, run_of(1), &detect(1, told))
+    }
+
+    fn ids(list: &[u8]) -> Vec<ReplicaId> {
+        list.iter().copied().map(ReplicaId).collect()
+    }
+
+    #[test]
+    fn it_says_what_it_waits_for() {
+        let hash = Some(founding().hash());
+        assert_eq!(waiting(&[]), Waiting::For(ids(&[2, 3])));
+        assert_eq!(waiting(&[(2, &[1, 3], 0, hash)]), Waiting::For(ids(&[2, 3])), "2 hears 3, but does 3 hear 2?");
+        assert_eq!(waiting(&[(2, &[1, 3], 0, hash), (3, &[2], 0, hash)]), Waiting::For(ids(&[3])), "3 hears not us");
+        assert_eq!(waiting(&[(2, &[1, 3], 0, hash), (3, &[1], 0, hash)]), Waiting::For(ids(&[2, 3])));
+        let silent_on_config = [(2, &[1, 3][..], 0, None), (3, &[1, 2][..], 0, hash)];
+        assert_eq!(waiting(&silent_on_config), Waiting::For(ids(&[2])), "2 has not said that it is blank");
+        let other = hash.map(|h| h + 1);
+        assert_eq!(waiting(&[(2, &[1, 3], 0, other), (3, &[1, 2], 0, hash)]), Waiting::Differs(ids(&[2])));
+        assert_eq!(waiting(&[(2, &[], 0, other), (3, &[], 9, None)]), Waiting::NotBlank(ids(&[3])));
+        let all = [(2, &[1, 3][..], 0, hash), (3, &[1, 2][..], 0, hash)];
+        assert_eq!(waiting(&all), Waiting::ForTheView);
+        let later = NOW.after_ns(500);
+        assert_eq!(founding().waiting(later, run_of(1), &detect(1, &all)), Waiting::For(ids(&[2, 3])));
+    }
+
+    #[test]
+    fn only_the_highest_makes_the_view_and_only_when_nothing_is_missing() {
+        let hash = Some(founding().hash());
+        let view_one = |me, told: &[_]| founding().view_one(NOW, run_of(me), &detect(me, told), ClusterId(0xc1));
+        assert_eq!(view_one(1, &[(2, &[1, 3], 0, hash), (3, &[1, 2], 0, hash)]), None);
+        assert_eq!(view_one(2, &[(1, &[2, 3], 0, hash), (3, &[1, 2], 0, hash)]), None);
+        assert_eq!(view_one(3, &[(1, &[2, 3], 0, hash)]), None);
+        let view = view_one(3, &[(1, &[2, 3], 0, hash), (2, &[1, 3], 0, hash)]).expect("all are there");
+        let mut expected = view_of(3, 3, Policy::Dynamic);
+        expected.ballot.birth = run_of(3).birth;
+        assert_eq!(view, expected);
+        let mut alone = founding();
+        alone.book.truncate(1);
+        assert_eq!(
+            alone.view_one(NOW, run_of(1), &detect(1, &[]), ClusterId(1)).map(|v| v.members),
+            Some(vec![run_of(1)])
+        );
+    }
+
+    #[test]
+    fn everything_that_must_be_alike_is_in_the_hash_and_held_against_the_view() {
+        let (same, view) = (founding(), view_of(3, 3, Policy::Dynamic));
+        assert_eq!((same.hash(), same.founded(&view)), (founding().hash(), Ok(())));
+        let differs = |option, change: &dyn Fn(&mut Founding)| {
+            let mut other = founding();
+            change(&mut other);
+            assert_ne!(other.hash(), same.hash(), "{option}");
+            assert_eq!(other.founded(&view), Err(option));
+        };
+        differs("--partition", &|f| f.policy = Policy::Majority);
+        differs("--min-members", &|f| f.min_members = 2);
+        differs("--durability", &|f| f.durability = Durability::Memory);
+        differs("the book", &|f| f.book[1].address = "elsewhere:1".into());
+        differs("the book", &|f| f.book[1].http = Some("h2:80".into()));
+        differs("the book", &|f| f.book.truncate(2));
     }
 }

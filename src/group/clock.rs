@@ -38,3 +38,51 @@ fn difference(group: GroupTime, own: Time) -> i64 {
     let difference = i128::from(group.0) - i128::from(own.0);
     difference.clamp(i128::from(i64::MIN + 1), i128::from(i64::MAX)) as i64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::quickcheck;
+
+    quickcheck! {
+        fn it_never_runs_back(base: u32, orders: Vec<(u32, u16)>) -> bool {
+            let (mut now, mut last) = (Time(50), GroupTime(u64::from(base)));
+            let mut clock = Clock::new(last, now);
+            for (time, later) in orders {
+                now = now.after_ns(u64::from(later));
+                clock.on_order(GroupTime(u64::from(time)), now);
+                let at = clock.at(now);
+                assert!(at >= last && at >= GroupTime(u64::from(time)));
+                assert_eq!(clock.when(at), now);
+                last = at;
+            }
+            true
+        }
+    }
+
+    #[test]
+    fn it_goes_on_from_the_base_at_its_own_pace() {
+        let clock = Clock::new(GroupTime(1000), Time(10));
+        assert_eq!(clock.at(Time(10)), GroupTime(1000));
+        assert_eq!(clock.at(Time(15)), GroupTime(1005));
+        assert_eq!(clock.when(GroupTime(1005)), Time(15));
+        assert_eq!(clock.when(GroupTime(1)), Time(0), "long ago");
+    }
+
+    #[test]
+    fn it_follows_the_fastest_and_never_the_slower() {
+        let mut clock = Clock::new(GroupTime(0), Time(0));
+        clock.on_order(GroupTime(150), Time(100));
+        assert_eq!(clock.at(Time(100)), GroupTime(150));
+        clock.on_order(GroupTime(190), Time(200));
+        assert_eq!(clock.at(Time(200)), GroupTime(250));
+    }
+
+    #[test]
+    fn the_ends_of_time_do_no_harm() {
+        let mut clock = Clock::new(GroupTime(0), Time(u64::MAX));
+        assert_eq!(clock.when(GroupTime(u64::MAX)), Time(u64::MAX));
+        clock.on_order(GroupTime(u64::MAX), Time(0));
+        assert_eq!(clock.at(Time(u64::MAX)), GroupTime(u64::MAX));
+    }
+}

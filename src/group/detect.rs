@@ -99,3 +99,90 @@ impl Detect {
         self.peers.values().map(|p| p.heard_at.after_ns(self.suspect_after_ns)).filter(|&at| at > now).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Birth, ClusterId, Incarnation, PacketNumber};
+    use crate::wire::datagram::Status;
+    use crate::wire::view::tests::run_of;
+
+    const SUSPECT_NS: u64 = 500;
+
+    fn header(run: Run, tag: u64, heard: &[Run]) -> Header {
+        let mut status = Status::default();
+        heard.iter().for_each(|run| status.heard.push(run.id, run.incarnation));
+        Header { cluster: ClusterId(1), run, packet: PacketNumber(1), tag: ViewTag(tag), status }
+    }
+
+    fn detect() -> Detect {
+        Detect::new(run_of(1), SUSPECT_NS)
+    }
+
+    fn later(run: Run) -> Run {
+        Run { incarnation: run.incarnation.next(), ..run }
+    }
+
+    #[test]
+    fn a_run_that_was_left_behind_is_ignored() {
+        let (mut detect, old, new) = (detect(), run_of(2), later(run_of(2)));
+        assert!(detect.on_header(Time(0), &header(old, 0, &[])));
+        assert!(detect.on_header(Time(10), &header(new, 5, &[])));
+        assert!(!detect.on_header(Time(20), &header(old, 9, &[run_of(1)])));
+        let peer = detect.peer(ReplicaId(2)).expect("it was heard");
+        assert_eq!((peer.run, peer.heard_at, peer.tag), (new, Time(10), ViewTag(5)));
+        assert!(!peer.heard.lists(run_of(1)));
+        // A new birth counts its incarnations anew.
+        let reborn = Run { birth: Birth(77), incarnation: Incarnation(1), ..new };
+        assert!(detect.on_header(Time(30), &header(reborn, 0, &[])));
+        assert_eq!(detect.peer(ReplicaId(2)).expect("it was heard").run, reborn);
+    }
+
+    #[test]
+    fn what_a_run_said_of_itself_ends_with_it() {
+        let (mut detect, run) = (detect(), run_of(2));
+        detect.on_hello(ReplicaId(2), 7);
+        assert!(detect.peer(ReplicaId(2)).is_none(), "it has not spoken yet");
+        detect.on_header(Time(0), &header(run, 0, &[]));
+        detect.on_hello(ReplicaId(2), 7);
+        detect.on_header(Time(1), &header(run, 0, &[]));
+        assert_eq!(detect.peer(ReplicaId(2)).expect("heard").blank, Some(7));
+        detect.on_header(Time(2), &header(later(run), 0, &[]));
+        assert_eq!(detect.peer(ReplicaId(2)).expect("heard").blank, None);
+    }
+
+    #[test]
+    fn it_is_heard_until_the_suspicion_time_is_over() {
+        let (mut detect, run) = (detect(), run_of(2));
+        detect.on_header(Time(100), &header(run, 0, &[]));
+        let end = Time(100 + SUSPECT_NS);
+        let just_before = Time(end.0 - 1);
+        assert!(detect.heard(just_before, run.id).is_some() && detect.heard_list(just_before).lists(run));
+        assert!(detect.heard(end, run.id).is_none() && !detect.heard_list(end).lists(run));
+        assert!(detect.peer(run.id).is_some(), "it is still remembered");
+        assert_eq!(detect.deadline(just_before), Some(end));
+        assert_eq!(detect.deadline(end), None);
+        detect.on_header(end, &header(run_of(3), 0, &[]));
+        detect.on_header(end.after_ns(7), &header(run, 0, &[]));
+        assert_eq!(detect.deadline(end.after_ns(7)), Some(end.after_ns(SUSPECT_NS)), "the next of them");
+    }
+
+    #[test]
+    fn connected_is_what_both_say() {
+        let (mut detect, me, two, three) = (detect(), run_of(1), run_of(2), run_of(3));
+        detect.on_header(Time(0), &header(two, 0, &[three]));
+        assert!(!detect.connected(Time(0), two.id), "it does not hear us");
+        detect.on_header(Time(0), &header(two, 0, &[later(me), three]));
+        assert!(!detect.connected(Time(0), two.id), "it hears another run");
+        detect.on_header(Time(0), &header(two, 0, &[me, three]));
+        assert!(detect.connected(Time(0), two.id));
+        assert!(!detect.connected(Time(SUSPECT_NS), two.id), "it is silent");
+
+        assert!(!detect.connected_pair(Time(0), two.id, three.id));
+        detect.on_header(Time(0), &header(three, 0, &[me]));
+        assert!(!detect.connected_pair(Time(0), two.id, three.id) && !detect.connected_pair(Time(0), three.id, two.id));
+        detect.on_header(Time(0), &header(three, 0, &[two]));
+        assert!(detect.connected_pair(Time(0), two.id, three.id) && detect.connected_pair(Time(0), three.id, two.id));
+        assert!(!detect.connected_pair(Time(SUSPECT_NS), two.id, three.id));
+    }
+}

@@ -34,7 +34,7 @@ impl Flow {
 
     /// Whether one more message may be taken from the clients.
     pub fn is_open(&self) -> bool {
-        self.window_bytes < WINDOW_BYTES || crate::group::broken::is("window-ignored")
+        self.window_bytes < WINDOW_BYTES || crate::broken::is("window-ignored")
     }
 
     /// A message of this replica's own was made.
@@ -78,4 +78,87 @@ fn drop_up_to(messages: &mut VecDeque<(Mseq, usize)>, mseq: Mseq) -> usize {
         messages.pop_front();
     }
     dropped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::quickcheck;
+
+    #[test]
+    fn the_window_closes_at_its_bound_and_opens_when_all_hold_it() {
+        let mut flow = Flow::default();
+        flow.on_made(Mseq(1), WINDOW_BYTES - 1);
+        assert!(flow.is_open());
+        flow.on_made(Mseq(2), 1);
+        assert!(!flow.is_open());
+        flow.on_received(Mseq(2));
+        assert!(!flow.is_open(), "received is not durable");
+        flow.on_released(Mseq(1));
+        assert_eq!(flow.window_bytes(), 1);
+        assert!(flow.is_open());
+        flow.on_released(Mseq(2));
+        assert_eq!(flow.window_bytes(), 0);
+    }
+
+    /// Sends what may be sent of `made` messages of this size, and says how many.
+    fn send_all(flow: &mut Flow, made: u64, bytes: usize, buffer_bytes: u32, origins: usize) -> usize {
+        let mut sent = 0;
+        while let Some(mseq) = flow.next_to_send(Mseq(made), buffer_bytes, origins, false) {
+            assert_eq!(mseq, flow.sent().next());
+            flow.on_sent(mseq, bytes);
+            sent += 1;
+        }
+        sent
+    }
+
+    #[test]
+    fn the_flight_is_a_share_of_the_smallest_buffer_within_bounds() {
+        let kib = 1024;
+        let flight = |buffer: usize, origins| send_all(&mut Flow::default(), 5000, kib, buffer as u32, origins) * kib;
+        assert_eq!(flight(400 * kib, 2), 200 * kib);
+        assert_eq!(flight(400 * kib, 0), 400 * kib, "alone there is nobody to share with");
+        assert_eq!(flight(0, 2), FLIGHT_BYTES_MIN);
+        assert_eq!(flight(400 * kib, 14), FLIGHT_BYTES_MIN);
+        assert_eq!(flight(1 << 30, 2), FLIGHT_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_was_received_makes_room_and_nothing_unmade_is_sent() {
+        let mut flow = Flow::default();
+        assert_eq!(send_all(&mut flow, 0, 1, 0, 1), 0);
+        assert_eq!(send_all(&mut flow, 9, FLIGHT_BYTES_MIN / 2, 0, 1), 2);
+        flow.on_received(Mseq(1));
+        assert_eq!(send_all(&mut flow, 9, FLIGHT_BYTES_MIN / 2, 0, 1), 1);
+        flow.on_received(Mseq(1));
+        assert_eq!(send_all(&mut flow, 9, FLIGHT_BYTES_MIN / 2, 0, 1), 0);
+        flow.on_received(Mseq(3));
+        assert_eq!(send_all(&mut flow, 4, FLIGHT_BYTES_MIN * 9, 0, 1), 1, "one goes whatever its size");
+        assert_eq!(flow.sent(), Mseq(4));
+    }
+
+    #[test]
+    fn an_operation_that_has_begun_is_sent_to_its_end() {
+        let mut flow = Flow::default();
+        assert_eq!(send_all(&mut flow, 2, FLIGHT_BYTES_MIN, 0, 1), 1);
+        assert_eq!(flow.next_to_send(Mseq(2), 0, 1, false), None);
+        assert_eq!(flow.next_to_send(Mseq(2), 0, 1, true), Some(Mseq(2)));
+        assert_eq!(flow.next_to_send(Mseq(1), 0, 1, true), None, "there is no more of it");
+    }
+
+    quickcheck! {
+        fn bytes_are_those_of_the_messages_under_way(sizes: Vec<u16>, released: Vec<u8>) -> bool {
+            let mut flow = Flow::default();
+            let sizes: Vec<usize> = sizes.into_iter().map(usize::from).collect();
+            for (k, &bytes) in sizes.iter().enumerate() {
+                flow.on_made(Mseq(k as u64 + 1), bytes);
+            }
+            let mut highest = 0;
+            released.into_iter().all(|mseq| {
+                flow.on_released(Mseq(u64::from(mseq)));
+                highest = sizes.len().min(highest.max(usize::from(mseq)));
+                flow.window_bytes() == sizes[highest..].iter().sum::<usize>()
+            })
+        }
+    }
 }

@@ -6,7 +6,6 @@
 //! heard), `bootstrap` (how the first view is made), `quorum` (which side goes on).
 
 pub mod bootstrap;
-pub mod broken;
 pub mod change;
 pub mod clock;
 pub mod commit;
@@ -18,8 +17,9 @@ pub mod packets;
 pub mod path;
 pub mod quorum;
 pub mod resend;
-pub mod view;
 pub mod window;
+
+pub use crate::wire::view;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,15 +28,14 @@ use crate::group::bootstrap::{Founding, Waiting};
 use crate::group::detect::Detect;
 use crate::group::order::Regular;
 use crate::group::packets::Packets;
-use crate::group::view::{Peer, View};
 use crate::group::window::{Order, Useless};
 use crate::limits::DATAGRAM_SIZES;
 use crate::marks;
-use crate::replica::Dest;
 use crate::rng::Rng;
-use crate::types::{ClusterId, Digest, PacketNumber, Rank, ReplicaId, Run, Slot, Time};
+use crate::types::{ClusterId, Dest, Digest, Epoch, PacketNumber, Rank, ReplicaId, Run, Slot, Time};
 use crate::wire::codec::Reader;
 use crate::wire::datagram::{Frame, Header, Heard, Status};
+use crate::wire::view::{Peer, View};
 
 /// What a group is told at start.
 #[derive(Clone, Debug)]
@@ -351,6 +350,9 @@ impl Group {
         }
         if header.tag != view.tag() || !view.members.contains(&header.run) || !view.members.contains(&self.me) {
             return Err(Ignore::NotAMember);
+        }
+        if view.epoch != Epoch(1) || view.base != Slot(0) {
+            return Err(Ignore::Contradiction);
         }
         events.push(Event::Install(view));
         Ok(())

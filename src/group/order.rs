@@ -11,14 +11,14 @@ use crate::group::nack::Nacks;
 use crate::group::packets::Packets;
 use crate::group::path::Path;
 use crate::group::resend::{Piece, Resend};
-use crate::group::view::View;
 use crate::group::window::{Message, Order, Useless, Window};
 use crate::limits::{HEADER_ROOM_BYTES, NACK_SPAN_MAX, SILENT_NS, SLOTS_MAX};
 use crate::marks;
-use crate::replica::Dest;
 use crate::rng::Rng;
+use crate::types::Dest;
 use crate::types::{GroupTime, Mseq, Rank, Run, Slot, Time, ViewTag};
 use crate::wire::datagram::{Frame, Status};
+use crate::wire::view::View;
 
 /// One regular view at one member with rank.
 #[derive(Debug)]
@@ -120,8 +120,12 @@ impl Regular {
         self.window.on_data(origin, mseq, continues, total as usize, offset as usize, bytes)
     }
 
-    /// An announced slot. The reason where it was of no use.
+    /// An announced slot; none covers what this member has not sent. The reason where it was of no use.
     pub fn on_order(&mut self, now: Time, slot: Slot, order: Order) -> Result<(), Useless> {
+        let invents = order.cuts.len() == self.n() && order.cuts.of(self.rank) > self.flow.sent();
+        if invents && slot > self.window.announced() {
+            return Err(Useless::Contradiction);
+        }
         self.window.on_order(slot, order)?;
         self.clock.on_order(order.time, now);
         Ok(())
@@ -242,7 +246,7 @@ impl Regular {
     /// The next slot, if it is this member's turn and there is room for it.
     fn own_slot(&self) -> Option<Slot> {
         let slot = self.window.announced().next();
-        let my_turn = self.view.sequencer(slot) == self.rank || crate::group::broken::is("out-of-turn");
+        let my_turn = self.view.sequencer(slot) == self.rank || crate::broken::is("out-of-turn");
         (my_turn && slot.0 - self.window.released().0 <= SLOTS_MAX as u64).then_some(slot)
     }
 
@@ -251,8 +255,8 @@ impl Regular {
         let Some(slot) = self.own_slot() else { return };
         let last = *self.window.last_order();
         let mut time = last.time.max(self.clock.at(now));
-        if crate::group::broken::is("time-runs-back") {
-            time = GroupTime(time.0 - time.0 % 7_000_000_000);
+        if crate::broken::is("time-runs-back") {
+            time = GroupTime(time.0 ^ 0xFF_FFFF);
         }
         let cuts = match self.window.next_cuts(self.rank, self.flow.sent()) {
             Some(cuts) => cuts,
@@ -273,9 +277,9 @@ impl Regular {
     /// Counts what is durable and committed; `logged` is what this member may count for itself.
     pub fn count(&mut self) -> Slot {
         let own = match self.view.durability {
-            crate::group::view::Durability::Memory => self.window.known(),
-            crate::group::view::Durability::Disk if crate::group::broken::is("ack-before-sync") => self.window.known(),
-            crate::group::view::Durability::Disk => self.durable,
+            crate::wire::view::Durability::Memory => self.window.known(),
+            crate::wire::view::Durability::Disk if crate::broken::is("ack-before-sync") => self.window.known(),
+            crate::wire::view::Durability::Disk => self.durable,
         };
         self.commit.advance(self.rank, self.flow.sent(), self.window.known(), own);
         self.commit.committed().min(self.window.known())
@@ -294,8 +298,9 @@ impl Regular {
     /// This member's report.
     pub fn status(&self) -> Status {
         let report = self.commit.report(self.rank);
+        let hidden = crate::broken::is("silent-last-message");
         Status {
-            sent: self.flow.sent(),
+            sent: if hidden { self.window.last_order().cuts.of(self.rank) } else { self.flow.sent() },
             known: self.window.known(),
             durable: report.durable,
             committed: self.commit.committed().min(self.window.known()),
@@ -306,8 +311,7 @@ impl Regular {
     /// Whether another member may lack something only this member's silence hides.
     fn unsettled(&self) -> bool {
         let unordered = self.flow.sent() > self.window.last_order().cuts.of(self.rank);
-        let report = unordered && !crate::group::broken::is("silent-last-message");
-        report || self.commit.unsettled(self.window.known())
+        unordered || self.commit.unsettled(self.window.known())
     }
 
     /// Puts everything this turn has to say. With `news` every member gets at least a report.
@@ -325,7 +329,8 @@ impl Regular {
             match piece {
                 Piece::Order(slot) => {
                     let Some(order) = self.window.order(slot) else { continue };
-                    packets.put(dest, datagram, &Frame::Order { slot, time: order.time, cuts: order.cuts });
+                    let time = GroupTime(order.time.0 + u64::from(crate::broken::is("order-changed")));
+                    packets.put(dest, datagram, &Frame::Order { slot, time, cuts: order.cuts });
                 }
                 Piece::Data(origin, mseq) => self.put_data(dest, origin, mseq, offset, datagram, packets),
             }
@@ -355,6 +360,7 @@ impl Regular {
 
     fn ask(&mut self, now: Time, size: usize, packets: &mut Packets) {
         self.nacks.look(now, &self.window, &self.commit);
+        self.nacks.set_round_trip(self.path.round_trip_ns());
         for (rank, frame) in self.nacks.ask(now, &self.view, &self.window, &self.commit) {
             self.marks.push(match frame {
                 Frame::NackOrders { .. } => marks::NACK_ORDER,
@@ -383,5 +389,289 @@ impl Regular {
         let tick = tick.map(|due| self.clock.when(due));
         let silent = self.silent_since.map(|since| since.after_ns(self.silent_ns));
         [self.nacks.deadline(), self.path.deadline(), tick, silent].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{DATAGRAM_FIRST, WINDOW_BYTES};
+    use crate::types::{ClusterId, PacketNumber};
+    use crate::wire::codec::Reader;
+    use crate::wire::datagram::Header;
+    use crate::wire::view::tests::{run_of, view_of};
+    use crate::wire::view::Policy;
+
+    const STEP_NS: u64 = Time::MS / 4;
+    /// Turns between two heartbeats, which this bench sends as the group does.
+    const HEARTBEAT: usize = 40;
+
+    /// Members in a view with disks that are done at once, on a network that loses what the generator says.
+    struct Bench {
+        members: Vec<(Regular, Packets)>,
+        now: Time,
+        rng: Rng,
+        loss_ppm: u32,
+        turns: usize,
+        /// Datagrams sent so far that were more than a report.
+        sent: usize,
+        /// Who was first to send the order of each slot.
+        announcers: Vec<Rank>,
+    }
+
+    impl Bench {
+        fn new(n: u8, loss_ppm: u32) -> Bench {
+            let view = view_of(n, n, Policy::Dynamic);
+            // No larger datagram is tried: whatever is sent has to do with the order.
+            let member = |id| Regular::new(view.clone(), run_of(id), DATAGRAM_FIRST, Time(1), Rng::new(u64::from(id)));
+            let members = (1..=n).map(|id| (member(id), Packets::new())).collect();
+            Bench { members, now: Time(1), rng: Rng::new(5), loss_ppm, turns: 0, sent: 0, announcers: Vec::new() }
+        }
+
+        fn member(&mut self, rank: usize) -> &mut Regular {
+            &mut self.members[rank].0
+        }
+
+        fn turn(&mut self, from: usize, due: Option<GroupTime>) {
+            let now = self.now;
+            let (regular, packets) = &mut self.members[from];
+            regular.transmit();
+            regular.announce(now, due);
+            let before = regular.commit.report(regular.rank).durable;
+            regular.on_durable(regular.window.known());
+            let committed = regular.count();
+            regular.release(committed);
+            let status = Status { buffer_bytes: 1 << 20, ..regular.status() };
+            let (run, tag) = (regular.view.member(regular.rank), regular.tag);
+            packets.begin(&Header { cluster: ClusterId(1), run, packet: PacketNumber(0), tag, status });
+            regular.compose(now, status.durable > before, packets);
+            if self.turns % HEARTBEAT == HEARTBEAT - 1 {
+                packets.report(regular.others());
+            }
+            let mut out = Vec::new();
+            packets.finish(&mut out);
+            let more = |datagram: &[u8]| !Header::decode(datagram).expect("a sealed datagram").1.is_empty();
+            self.sent += out.iter().filter(|(_, datagram)| more(datagram)).count();
+            for (dest, datagram) in out {
+                for to in 0..self.members.len() {
+                    if dest.contains(self.members[to].0.view.members[to].id) && !self.rng.chance(self.loss_ppm) {
+                        self.deliver(from, to, &datagram);
+                    }
+                }
+            }
+        }
+
+        fn deliver(&mut self, from: usize, to: usize, datagram: &[u8]) {
+            let (header, frames) = Header::decode(datagram).expect("a sealed datagram");
+            let (rank, mut r) = (Rank(from as u8), Reader::new(frames));
+            let (now, regular) = (self.now, &mut self.members[to].0);
+            while !r.is_empty() {
+                let frame = Frame::decode(&mut r).expect("whole frames");
+                match frame {
+                    Frame::Data { .. } => assert_ne!(regular.on_data(&frame), Err(Useless::Contradiction)),
+                    Frame::Order { slot, time, cuts } => {
+                        if slot.0 as usize > self.announcers.len() {
+                            assert_eq!(slot.0 as usize, self.announcers.len() + 1, "no slot is left out");
+                            self.announcers.push(rank);
+                        }
+                        let taken = regular.on_order(now, slot, Order { time, cuts });
+                        assert_ne!(taken, Err(Useless::Contradiction));
+                    }
+                    Frame::NackOrders { .. } | Frame::NackData { .. } => regular.on_nack(now, rank, &frame),
+                    frame => panic!("{frame:?}"),
+                }
+            }
+            regular.on_status(rank, &header.status).expect("an honest report");
+        }
+
+        fn run(&mut self, turns: usize) {
+            for _ in 0..turns {
+                (0..self.members.len()).for_each(|from| self.turn(from, None));
+                self.now = self.now.after_ns(STEP_NS);
+                self.turns += 1;
+            }
+        }
+
+        fn marked(&self, mark: &str) -> bool {
+            self.members.iter().any(|(regular, _)| regular.marks.contains(&mark))
+        }
+
+        /// Everything is ordered, committed and released everywhere, up to the same slot.
+        fn assert_settled(&self) {
+            let last = self.members[0].0.window.known();
+            assert!(last > Slot(0));
+            for (regular, _) in &self.members {
+                let window = &regular.window;
+                assert_eq!((window.announced(), window.known(), window.released()), (last, last, last));
+                assert_eq!((regular.commit.committed(), window.bytes(), regular.flow.window_bytes()), (last, 0, 0));
+                assert_eq!(window.last_order().cuts.of(regular.rank), regular.flow.sent());
+                assert!(!regular.unsettled());
+            }
+        }
+    }
+
+    #[test]
+    fn slots_go_round_and_everything_settles() {
+        for n in [1, 2, 3, 5] {
+            let mut bench = Bench::new(n, 0);
+            for round in 0..20 {
+                bench.member(round % usize::from(n)).send(vec![round as u8; 100]);
+                bench.run(2);
+            }
+            bench.run(3 * HEARTBEAT);
+            bench.assert_settled();
+            assert!(n == 1 || !bench.announcers.is_empty());
+            for (k, rank) in bench.announcers.iter().enumerate() {
+                assert_eq!((k + 1) % usize::from(n), usize::from(rank.0), "slot {} (I7)", k + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_found_and_repaired() {
+        let mut bench = Bench::new(3, 300_000);
+        for round in 0..60 {
+            bench.member(round % 3).send(vec![round as u8; 700]);
+            bench.run(1);
+        }
+        bench.run(4000);
+        bench.loss_ppm = 0;
+        bench.run(400);
+        bench.assert_settled();
+        for mark in [marks::NACK_ORDER, marks::NACK_DATA, marks::RESENT_ORDER, marks::RESENT_DATA] {
+            assert!(bench.marked(mark), "{mark}");
+        }
+    }
+
+    #[test]
+    fn the_loss_of_the_last_message_is_found_too() {
+        let mut bench = Bench::new(3, 1_000_000);
+        bench.member(0).send(b"alone".to_vec());
+        bench.run(1);
+        bench.loss_ppm = 0;
+        bench.run(3 * HEARTBEAT);
+        assert!(bench.marked(marks::SILENT_REPORT));
+        bench.assert_settled();
+    }
+
+    #[test]
+    fn nothing_is_said_while_there_is_nothing_to_say() {
+        let mut bench = Bench::new(3, 0);
+        bench.run(100);
+        assert_eq!(bench.sent, 0);
+        bench.member(1).send(b"something".to_vec());
+        bench.run(3 * HEARTBEAT);
+        let sent = bench.sent;
+        assert_eq!(sent, 1, "the message and its order share a datagram");
+        bench.run(1000);
+        assert_eq!(bench.sent, sent);
+        assert!(bench.members.iter().all(|(regular, _)| regular.deadline(None).is_none()));
+    }
+
+    #[test]
+    fn an_operation_larger_than_a_datagram_is_never_cut() {
+        let mut bench = Bench::new(3, 100_000);
+        let operation: Vec<u8> = (0..200_000u32).map(|k| k as u8).collect();
+        bench.member(1).send(operation.clone());
+        bench.member(0).send(b"small".to_vec());
+        let mut found = Vec::new();
+        for _ in 0..4000 {
+            bench.run(1);
+            let window = &bench.members[2].0.window;
+            let known = window.known();
+            if found.is_empty() && known > Slot(0) {
+                for slot in window.released().0 + 1..=known.0 {
+                    let cut = window.order(Slot(slot)).expect("it is known").cuts.of(Rank(1));
+                    assert!(
+                        cut == Mseq(0)
+                            || cut.0 as usize == operation.len().div_ceil(bench.members[1].0.message_bytes())
+                    );
+                    let payload: Vec<u8> =
+                        window.payloads(Slot(slot), Rank((slot % 3) as u8)).flatten().copied().collect();
+                    found.extend(payload.windows(operation.len()).filter(|w| *w == operation).map(|_| slot));
+                }
+            }
+        }
+        assert_eq!(found.len(), 1, "whole, in one slot");
+        bench.assert_settled();
+    }
+
+    #[test]
+    fn a_tick_is_ordered_once_and_only_when_it_is_due() {
+        let mut bench = Bench::new(3, 0);
+        let due = GroupTime(1000);
+        bench.turn(1, Some(GroupTime(u64::MAX)));
+        assert_eq!(bench.announcers, [], "not due yet");
+        bench.now = Time(1001);
+        assert_eq!(bench.member(1).deadline(Some(due)), Some(Time(1001)));
+        assert_eq!(bench.member(0).deadline(Some(due)), None, "slot 1 is not its");
+        (0..3).for_each(|from| bench.turn(from, Some(due)));
+        (0..3).for_each(|from| bench.turn(from, Some(due)));
+        assert_eq!(bench.announcers, [Rank(1)], "one of them, from whose turn it is");
+        let order = *bench.member(0).window.last_order();
+        assert!(order.time >= due && order.cuts.iter().all(|cut| cut == Mseq(0)));
+        assert!(bench.marked(marks::TICK));
+    }
+
+    #[test]
+    fn the_window_closes_while_a_member_is_deaf_and_opens_again() {
+        let mut bench = Bench::new(3, 1_000_000);
+        let mut made = 0;
+        while bench.member(0).flow.is_open() {
+            bench.member(0).send(vec![7; 60_000]);
+            made += 60_000;
+        }
+        assert!((WINDOW_BYTES..WINDOW_BYTES + 60_000).contains(&made));
+        bench.run(100);
+        assert!(!bench.member(0).flow.is_open() && bench.marked(marks::WINDOW_CLOSED));
+        bench.loss_ppm = 0;
+        bench.run(3000);
+        assert!(bench.member(0).flow.is_open());
+        bench.assert_settled();
+    }
+
+    #[test]
+    fn a_report_that_no_member_can_make_is_refused() {
+        let mut bench = Bench::new(3, 0);
+        let status = |known, durable, committed| Status {
+            known: Slot(known),
+            durable: Slot(durable),
+            committed: Slot(committed),
+            ..Status::default()
+        };
+        let regular = bench.member(0);
+        assert_eq!(regular.on_status(Rank(1), &status(1, 2, 0)), Err(Useless::Contradiction));
+        assert_eq!(regular.on_status(Rank(1), &status(1, 0, 2)), Err(Useless::Contradiction));
+        assert_eq!(regular.on_status(Rank(1), &status(SLOTS_MAX as u64 + 1, 0, 0)), Err(Useless::TooFar));
+        assert_eq!(regular.commit.known_anywhere(), Slot(0));
+        assert_eq!(regular.on_status(Rank(1), &status(2, 2, 2)), Ok(()));
+        assert_eq!(regular.commit.committed(), Slot(2));
+    }
+
+    #[test]
+    fn a_message_from_its_own_run_is_not_taken_from_others() {
+        let mut bench = Bench::new(3, 0);
+        let (mseq, continues, total, offset, bytes) = (Mseq(1), false, 1, 0, &b"x"[..]);
+        let data = |origin| Frame::Data { origin: Rank(origin), mseq, continues, total, offset, bytes };
+        assert_eq!(bench.member(0).on_data(&data(0)), Err(Useless::Duplicate));
+        assert_eq!(bench.member(0).on_data(&data(3)), Err(Useless::NoSuchRank));
+        assert_eq!(bench.member(0).on_data(&data(1)), Ok(()));
+    }
+
+    #[test]
+    fn no_order_covers_what_this_member_has_not_sent() {
+        let mut bench = Bench::new(3, 0);
+        let mut cuts = crate::wire::datagram::Cuts::zero(3);
+        cuts.set(Rank(0), Mseq(1));
+        let order = Order { time: GroupTime(9), cuts };
+        let regular = bench.member(0);
+        assert_eq!(regular.on_order(Time(1), Slot(1), order), Err(Useless::Contradiction));
+        assert_eq!(regular.clock.at(Time(1)), GroupTime(0), "nor does its time count");
+        regular.send(b"x".to_vec());
+        assert_eq!(regular.on_order(Time(1), Slot(1), order), Err(Useless::Contradiction), "made is not sent");
+        regular.transmit();
+        assert_eq!(regular.on_order(Time(1), Slot(1), order), Ok(()));
+        assert_eq!(regular.clock.at(Time(1)), GroupTime(9));
+        assert_eq!(regular.on_order(Time(1), Slot(1), order), Err(Useless::Duplicate));
     }
 }

@@ -126,3 +126,123 @@ impl Path {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::NACK_SHRINK_ATTEMPT;
+
+    const LAST: usize = DATAGRAM_SIZES.len() - 1;
+
+    /// The path of rank 0 in a view of three.
+    fn path() -> Path {
+        Path::new(Rank(0), 3, LAST, Time(0))
+    }
+
+    /// Answers every probe for both others at once until nothing is left to be tried.
+    fn grow_all(path: &mut Path, now: Time) {
+        while let Some((size, silent)) = path.poll(now) {
+            assert_eq!(silent, [Rank(1), Rank(2)]);
+            assert!(!path.on_probed(now, Rank(1), size));
+            assert!(path.on_probed(now, Rank(2), size));
+        }
+    }
+
+    #[test]
+    fn it_grows_when_all_have_answered() {
+        let mut path = path();
+        assert_eq!(path.size(), DATAGRAM_SIZES[DATAGRAM_FIRST]);
+        let (size, silent) = path.poll(Time(0)).expect("a probe at once");
+        assert_eq!((size, silent), (DATAGRAM_SIZES[DATAGRAM_FIRST + 1], vec![Rank(1), Rank(2)]));
+        assert!(!path.on_probed(Time(10), Rank(1), size));
+        assert!(!path.on_probed(Time(20), Rank(1), size), "one member twice is not two");
+        assert!(!path.on_probed(Time(20), Rank(2), size + 1), "another size");
+        assert_eq!(path.size(), DATAGRAM_SIZES[DATAGRAM_FIRST]);
+        assert!(path.on_probed(Time(30), Rank(2), size));
+        assert_eq!(path.size(), size);
+        assert!(!path.on_probed(Time(30), Rank(2), size), "an answer too late");
+        grow_all(&mut path, Time(40));
+        assert_eq!((path.size(), path.deadline()), (DATAGRAM_SIZES[LAST], None));
+    }
+
+    #[test]
+    fn alone_it_is_as_large_as_allowed_and_never_larger() {
+        let path = Path::new(Rank(0), 1, 3, Time(0));
+        assert_eq!((path.size(), path.deadline()), (DATAGRAM_SIZES[3], None));
+        let mut path = Path::new(Rank(0), 3, 3, Time(0));
+        grow_all(&mut path, Time(0));
+        assert_eq!(path.size(), DATAGRAM_SIZES[3]);
+        assert_eq!(Path::new(Rank(0), 3, 0, Time(0)).size(), DATAGRAM_SIZES[0]);
+    }
+
+    #[test]
+    fn only_the_silent_are_probed_again_and_a_size_is_given_up_for_longer_and_longer() {
+        let (mut path, mut now, mut wait_ns) = (path(), Time(0), PROBE_AGAIN_NS);
+        let size = DATAGRAM_SIZES[DATAGRAM_FIRST + 1];
+        while wait_ns < PROBE_AGAIN_MAX_NS {
+            for _ in 0..PROBE_TRIES {
+                assert_eq!(path.poll(now).expect("a try").0, size);
+                assert!(!path.on_probed(now, Rank(2), size));
+                assert_eq!(path.poll(now.after_ns(PROBE_WAIT_NS - 1)), None);
+                now = now.after_ns(PROBE_WAIT_NS);
+            }
+            assert_eq!((path.poll(now), path.deadline()), (None, Some(now.after_ns(wait_ns))));
+            now = now.after_ns(wait_ns);
+            wait_ns *= 2;
+        }
+        let mut path = super::tests::path();
+        path.poll(Time(0)).expect("a try");
+        path.on_probed(Time(1), Rank(2), size);
+        assert_eq!(path.poll(Time(PROBE_WAIT_NS)), Some((size, vec![Rank(1)])));
+    }
+
+    #[test]
+    fn it_falls_back_after_the_third_asking_and_tries_again_later() {
+        let mut path = path();
+        grow_all(&mut path, Time(0));
+        let now = Time(1_000_000);
+        assert!((0..NACK_SHRINK_ATTEMPT).all(|attempt| !path.on_attempt(now, attempt)));
+        assert!(path.on_attempt(now, NACK_SHRINK_ATTEMPT));
+        assert_eq!((path.size(), path.deadline()), (DATAGRAM_SIZES[LAST - 1], Some(now.after_ns(PROBE_AGAIN_NS))));
+        assert_eq!(path.poll(now.after_ns(PROBE_AGAIN_NS - 1)), None);
+        assert_eq!(path.poll(now.after_ns(PROBE_AGAIN_NS)).expect("a probe").0, DATAGRAM_SIZES[LAST]);
+    }
+
+    #[test]
+    fn one_loss_asked_for_in_many_frames_shrinks_it_once() {
+        let mut path = path();
+        grow_all(&mut path, Time(0));
+        let now = Time(1_000_000);
+        let shrinks = (0..32).filter(|_| path.on_attempt(now, NACK_SHRINK_ATTEMPT)).count();
+        assert_eq!((shrinks, path.size()), (1, DATAGRAM_SIZES[LAST - 1]));
+        assert!(!path.on_attempt(now.after_ns(PROBE_WAIT_NS - 1), NACK_SHRINK_ATTEMPT + 2));
+        // If that does not help, it goes on, down to the smallest.
+        for k in 1..=LAST as u64 + 1 {
+            path.on_attempt(now.after_ns(k * PROBE_WAIT_NS), NACK_SHRINK_ATTEMPT + 3);
+        }
+        assert_eq!(path.size(), DATAGRAM_SIZES[0]);
+    }
+
+    #[test]
+    fn answers_to_late_askings_are_smaller_still() {
+        let mut path = path();
+        grow_all(&mut path, Time(0));
+        let of = |attempt| path.size_for_attempt(attempt);
+        assert_eq!((of(0), of(NACK_SHRINK_ATTEMPT - 1)), (DATAGRAM_SIZES[LAST], DATAGRAM_SIZES[LAST]));
+        assert_eq!(of(NACK_SHRINK_ATTEMPT), DATAGRAM_SIZES[LAST - 1]);
+        assert_eq!((of(NACK_SHRINK_ATTEMPT + 1), of(255)), (DATAGRAM_SIZES[LAST - 2], DATAGRAM_SIZES[0]));
+    }
+
+    #[test]
+    fn the_round_trip_is_that_of_the_slowest_and_forgotten_slowly() {
+        let mut path = path();
+        let (size, _) = path.poll(Time(0)).expect("a probe");
+        path.on_probed(Time(400), Rank(1), size);
+        assert_eq!(path.round_trip_ns(), 400);
+        path.on_probed(Time(1000), Rank(2), size);
+        assert_eq!(path.round_trip_ns(), 1000);
+        let (size, _) = path.poll(Time(1000)).expect("the next probe");
+        path.on_probed(Time(1001), Rank(1), size);
+        assert_eq!(path.round_trip_ns(), 750);
+    }
+}

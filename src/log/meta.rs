@@ -7,10 +7,10 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use crate::group::view::{ballot, put_ballot, Ballot, View};
 use crate::limits::{META_PAGE_BYTES, REPLICA_ID_MAX};
 use crate::types::{Birth, ClusterId, Incarnation, ReplicaId, WriteNumber};
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
+use crate::wire::view::{ballot, put_ballot, Ballot, View};
 
 const MAGIC: [u8; 4] = *b"ftqM";
 const FORMAT: u16 = 1;
@@ -150,11 +150,11 @@ fn view(r: &mut Reader<'_>) -> Decoded<Option<View>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::group::view::{BookEntry, Durability, Link, Policy};
     use crate::limits::{ADDRESS_BYTES_MAX, CHAIN_MAX, REPLICAS_MAX};
     use crate::log::record::tests::hex;
     use crate::rng::Rng;
     use crate::types::{Digest, Epoch, GroupTime, Run, Slot};
+    use crate::wire::view::{BookEntry, Durability, Link, Policy};
     use quickcheck::quickcheck;
 
     pub(crate) fn view(epoch: u64, members: usize, address_bytes: usize) -> View {

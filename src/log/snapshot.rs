@@ -9,10 +9,10 @@
 use byteorder::{BigEndian, ByteOrder};
 use twox_hash::XxHash3_64;
 
-use crate::group::view::View;
 use crate::limits::SNAPSHOT_HEADER_BYTES_MAX;
 use crate::types::{Digest, GroupTime, Slot};
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
+use crate::wire::view::View;
 
 const MAGIC: [u8; 4] = *b"ftqN";
 const FORMAT: u16 = 1;

@@ -3,10 +3,10 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use crate::group::view::{Book, BookEntry};
 use crate::limits::{ADDRESS_BYTES_MAX, REPLICAS_MAX, REPLICA_ID_MAX};
 use crate::reactor::exit::Exit;
 use crate::types::ReplicaId;
+use crate::wire::view::{Book, BookEntry};
 
 /// A replica's address, resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

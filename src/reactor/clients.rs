@@ -49,6 +49,8 @@ pub struct Clients {
     dirty: Vec<usize>,
     /// Closed connections the core has not been told of.
     gone: Vec<ClientId>,
+    /// Clients to whom more waits to be written than may, or no longer: the replica is to be told.
+    pressure: Vec<(ClientId, bool)>,
     scratch: Vec<u8>,
     first_token: usize,
     /// Something worth a line in the log.
@@ -69,6 +71,7 @@ impl Clients {
             ready: VecDeque::new(),
             dirty: Vec::new(),
             gone: Vec::new(),
+            pressure: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             first_token,
             notes: Vec::new(),
@@ -124,7 +127,10 @@ impl Clients {
 
     /// Work that needs no event to go on.
     pub fn has_more(&self, accepts: bool) -> bool {
-        (accepts && !self.ready.is_empty()) || !self.gone.is_empty() || self.listeners.iter().any(|l| l.waiting)
+        (accepts && !self.ready.is_empty())
+            || !self.gone.is_empty()
+            || !self.pressure.is_empty()
+            || self.listeners.iter().any(|l| l.waiting)
     }
 
     fn place(&self, client: ClientId) -> Option<usize> {
@@ -176,6 +182,9 @@ impl Clients {
     /// Reads from clients and hands over whole frames, until nothing is left, a bound is reached or `hand_over`
     /// says that no more is accepted.
     pub fn receive(&mut self, mut accepts: bool, mut hand_over: impl FnMut(Input<'_>) -> bool) {
+        for (client, stalled) in std::mem::take(&mut self.pressure) {
+            hand_over(if stalled { Input::Stalled { client } } else { Input::Flowing { client } });
+        }
         for client in std::mem::take(&mut self.gone) {
             accepts = hand_over(Input::Gone { client });
         }
@@ -241,6 +250,11 @@ impl Clients {
             connection.dirty = false;
             let token = Token(self.first_token + place);
             let flushed = connection.flush().and_then(|()| connection.watch(registry, token));
+            let stalled = connection.unsent_bytes > CLIENT_UNSENT_BYTES_MAX;
+            if stalled != connection.told_stalled {
+                connection.told_stalled = stalled;
+                self.pressure.push((connection.id, stalled));
+            }
             if flushed.is_err() || (connection.ending && !connection.has_unsent()) {
                 self.close(place);
             } else if connection.ending {

@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 use crate::limits::REPLICA_ID_MAX;
-use crate::replica::Dest;
 use crate::rng::Rng;
+use crate::types::Dest;
 use crate::types::ReplicaId;
 
 /// A longer line is no command.

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::group::view::{Durability, Policy};
 use crate::limits::{REPLICAS_MAX, REPLICA_ID_MAX};
 use crate::reactor::disk::DiskChoice;
 use crate::reactor::exit::Exit;
 use crate::reactor::logger::level_from_name;
 use crate::replica::Level;
 use crate::types::ReplicaId;
+use crate::wire::view::{Durability, Policy};
 
 const BOOK_FILE: &str = "/etc/ftq/cluster";
 const FIRST_PORT: u16 = 7400;

@@ -5,7 +5,6 @@ use mio::Poll;
 use std::fs;
 use std::path::Path;
 
-use crate::group::view::{Book, Peer};
 use crate::limits::SEGMENT_BYTES;
 use crate::log::{replay, SegmentNumber};
 use crate::reactor::book::{self, Located};
@@ -21,6 +20,7 @@ use crate::reactor::wheel::Wheel;
 use crate::reactor::{Reactor, FIRST_CLIENT};
 use crate::replica::{Config, Level, Outbox, Replica, Stored};
 use crate::rng::Rng;
+use crate::wire::view::{Book, Peer};
 
 /// Runs ftqd with these arguments, the program's name not included. Gives the exit status.
 pub fn main(args: &[String]) -> i32 {

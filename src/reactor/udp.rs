@@ -14,7 +14,7 @@ use crate::reactor::book::Located;
 use crate::reactor::exit::Exit;
 use crate::reactor::fault::Faults;
 use crate::reactor::os::{get_option, set_option};
-use crate::replica::Dest;
+use crate::types::Dest;
 use crate::types::ReplicaId;
 
 /// Datagrams taken with one system call.

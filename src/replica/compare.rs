@@ -48,3 +48,68 @@ impl Compared {
         self.differs.count() > self.agrees.count() + 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digests(n: u64) -> (Digest, u64) {
+        (Digest(n), n)
+    }
+
+    /// A member that has applied slots 1 to 9.
+    fn compared() -> Compared {
+        let mut compared = Compared::default();
+        (1..=9).for_each(|slot| compared.applied(Slot(slot), digests(slot)));
+        compared
+    }
+
+    #[test]
+    fn it_tells_the_last_slot_applied() {
+        assert_eq!(Compared::default().check(), None);
+        let (operations, answers) = digests(9);
+        assert_eq!(compared().check(), Some(Frame::Check { slot: Slot(9), operations, answers }));
+    }
+
+    #[test]
+    fn one_against_more_of_the_others_has_diverged() {
+        let mut compared = compared();
+        compared.on_check(Rank(1), Slot(5), digests(50));
+        compared.on_check(Rank(1), Slot(6), digests(60));
+        assert!(!compared.diverged(), "one against one");
+        compared.on_check(Rank(2), Slot(5), digests(50));
+        assert!(compared.diverged(), "one against two");
+        compared.on_check(Rank(3), Slot(5), digests(5));
+        assert!(!compared.diverged(), "two against two");
+    }
+
+    #[test]
+    fn answers_count_as_much_as_operations() {
+        let mut compared = compared();
+        compared.on_check(Rank(1), Slot(5), (Digest(5), 99));
+        compared.on_check(Rank(2), Slot(5), (Digest(99), 5));
+        assert!(compared.diverged());
+    }
+
+    #[test]
+    fn who_agreed_before_may_differ_now() {
+        let mut compared = compared();
+        for rank in [Rank(1), Rank(2)] {
+            compared.on_check(rank, Slot(5), digests(5));
+            compared.on_check(rank, Slot(6), digests(60));
+        }
+        assert!(compared.diverged());
+    }
+
+    #[test]
+    fn slots_not_applied_or_long_gone_say_nothing() {
+        let mut compared = compared();
+        (1..=REMEMBERED as u64).for_each(|k| compared.applied(Slot(9 + k), digests(9 + k)));
+        assert_eq!(compared.recent.len(), REMEMBERED);
+        for rank in [Rank(1), Rank(2)] {
+            compared.on_check(rank, Slot(9), digests(90));
+            compared.on_check(rank, Slot(10 + REMEMBERED as u64), digests(1));
+        }
+        assert!(!compared.diverged());
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::limits::CLIENT_UNSENT_BYTES_MAX;
 use crate::replica::machine::{Replies, Reply};
 use crate::types::{ClientId, ClusterId, ReplicaId, RequestNumber, SessionId};
 use crate::wire::answer::{split, Code};
@@ -21,6 +22,8 @@ struct Guest {
     /// The lowest request that was refused and has not come again.
     refused: Option<RequestNumber>,
     unsent: Vec<u8>,
+    /// Much waits to be written to it already.
+    stalled: bool,
 }
 
 /// Why a request is turned away: certainly not done.
@@ -33,7 +36,9 @@ pub struct Refusal {
 #[derive(Debug, Default)]
 pub struct Door {
     guests: BTreeMap<ClientId, Guest>,
-    by_session: BTreeMap<SessionId, ClientId>,
+    /// The connections that speak for a session: more than one while a client moves, and then each is answered, for
+    /// nobody can tell which of them is the old one.
+    by_session: BTreeMap<SessionId, Vec<ClientId>>,
     /// Openings under way, by token.
     opening: BTreeMap<u64, ClientId>,
     bundler: Bundler,
@@ -81,13 +86,22 @@ impl Door {
 
     /// What follows on this connection belongs to this session.
     pub fn use_session(&mut self, client: ClientId, session: SessionId) {
+        self.leave_session(client);
         if let Some(guest) = self.guests.get_mut(&client) {
-            // Another client may have taken the old one over.
-            if let Some(old) = guest.session.replace(session).filter(|s| self.by_session.get(s) == Some(&client)) {
-                self.by_session.remove(&old);
-            }
+            guest.session = Some(session);
             guest.refused = None;
-            self.by_session.insert(session, client);
+            self.by_session.entry(session).or_default().push(client);
+        }
+    }
+
+    /// This connection speaks for its session no longer.
+    fn leave_session(&mut self, client: ClientId) {
+        let Some(session) = self.guests.get_mut(&client).and_then(|guest| guest.session.take()) else { return };
+        if let Some(speakers) = self.by_session.get_mut(&session) {
+            speakers.retain(|speaker| *speaker != client);
+            if speakers.is_empty() {
+                self.by_session.remove(&session);
+            }
         }
     }
 
@@ -97,12 +111,14 @@ impl Door {
         session.ok_or_else(|| Refusal { code: Code::BadRequest, message: "no session on this connection".into() })
     }
 
-    /// Whether an earlier request of this client was refused and has not come again.
-    pub fn must_wait(&mut self, client: ClientId, number: RequestNumber) -> Option<Refusal> {
+    /// Whether an earlier request of this client was refused and has not come again. One that the client has an answer
+    /// to (`seen`) never will: another copy of it was executed.
+    pub fn must_wait(&mut self, client: ClientId, number: RequestNumber, seen: RequestNumber) -> Option<Refusal> {
         let refused = &mut self.guests.get_mut(&client)?.refused;
         let first = (*refused)?;
-        if number <= first {
-            *refused = None;
+        if number <= first || first <= seen {
+            // A lower number is one sent before: only the refused one ends the wait.
+            *refused = Some(first).filter(|_| number < first && first > seen);
             return None;
         }
         let message = format!("request {} was refused and has not come again", first.0);
@@ -161,21 +177,31 @@ impl Door {
         frame.encode(&mut guest.unsent);
     }
 
+    /// Whether much waits to be written to this client.
+    pub fn set_stalled(&mut self, client: ClientId, stalled: bool) {
+        if let Some(guest) = self.guests.get_mut(&client) {
+            guest.stalled = stalled;
+        }
+    }
+
+    /// Whether a read of this client may be answered now.
+    pub fn takes_answers(&self, client: ClientId) -> bool {
+        self.guests.get(&client).is_some_and(|g| !g.stalled && g.unsent.len() <= CLIENT_UNSENT_BYTES_MAX)
+    }
+
     /// Hands the answers of applied slots to whoever waits for them here.
     pub fn answer(&mut self, replies: &Replies) {
-        let mut last: Option<(SessionId, Option<ClientId>)> = None;
+        let mut last = (SessionId::NONE, Vec::new());
         for reply in replies.iter() {
             if reply.session.is_none() {
                 self.opened(&reply);
                 continue;
             }
-            let client = match last {
-                Some((session, client)) if session == reply.session => client,
-                _ => self.by_session.get(&reply.session).copied(),
-            };
-            last = Some((reply.session, client));
-            if let Some(client) = client {
-                let Reply { number, slot, answer, .. } = reply;
+            if reply.session != last.0 {
+                last = (reply.session, self.by_session.get(&reply.session).cloned().unwrap_or_default());
+            }
+            let Reply { number, slot, answer, .. } = reply;
+            for &client in &last.1 {
                 self.say(client, &ToClient::Reply { number, slot, answer });
             }
         }
@@ -201,12 +227,17 @@ impl Door {
         }
     }
 
+    /// Turns away the openings under way: one that is applied all the same only leaves an empty session behind.
+    pub fn refuse_openings(&mut self, refusal: &Refusal) {
+        for (token, client) in std::mem::take(&mut self.opening) {
+            self.refuse(client, kind::OPEN, token, refusal);
+        }
+    }
+
     /// The connection is gone. What it sent is executed all the same.
     pub fn gone(&mut self, client: ClientId) {
-        let Some(guest) = self.guests.remove(&client) else { return };
-        if let Some(session) = guest.session.filter(|s| self.by_session.get(s) == Some(&client)) {
-            self.by_session.remove(&session);
-        }
+        self.leave_session(client);
+        self.guests.remove(&client);
         self.opening.retain(|_, opener| *opener != client);
     }
 
@@ -217,5 +248,252 @@ impl Door {
                 out.push((client, std::mem::take(&mut guest.unsent)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::machine::Machine;
+    use crate::types::{GroupTime, Slot};
+    use crate::wire::bundle::Bundle;
+    use crate::wire::client::first_frame;
+    use crate::wire::operation::QueueOperation;
+
+    const ROOM: usize = 1000;
+    const A: ClientId = ClientId(1);
+    const B: ClientId = ClientId(2);
+
+    /// A door, and a state to which everything packed is applied.
+    #[derive(Default)]
+    struct Bench {
+        door: Door,
+        machine: Option<Machine>,
+    }
+
+    impl Bench {
+        /// Applies all that is packed and hands the answers to the door.
+        fn apply(&mut self) {
+            let machine = self.machine.get_or_insert_with(Machine::new);
+            let mut operations = Vec::new();
+            while let Some(packed) = self.door.next_packed() {
+                operations.extend(packed);
+            }
+            let (slot, mut replies) = (machine.applied().next(), Replies::default());
+            machine.apply(slot, GroupTime(slot.0), &operations, &mut replies);
+            self.door.answer(&replies);
+        }
+
+        /// What everybody was sent since, in words.
+        fn heard(&mut self) -> Vec<(ClientId, String)> {
+            let (mut out, mut heard) = (Vec::new(), Vec::new());
+            self.door.take_unsent(&mut out);
+            for (client, bytes) in out {
+                let mut rest = &bytes[..];
+                while let Ok(Some((frame, used))) = first_frame(rest) {
+                    let said = match ToClient::decode(frame).expect("a frame") {
+                        ToClient::Welcome { .. } => "welcome".into(),
+                        ToClient::Opened { token, .. } => format!("opened {token}"),
+                        ToClient::Reply { number, answer, .. } => format!("reply {} {}", number.0, answer[0]),
+                        ToClient::Refused { refused, number, code, maybe_done: false, .. } => {
+                            format!("refused {refused} {number} {}", code.name())
+                        }
+                        frame => format!("{frame:?}"),
+                    };
+                    heard.push((client, said));
+                    rest = &rest[used..];
+                }
+            }
+            heard
+        }
+
+        fn opened(&mut self, client: ClientId) -> SessionId {
+            assert!(self.door.hello(client, VERSION, ClusterId(1), ReplicaId(1)));
+            self.door.open(client, client.0, ROOM);
+            self.apply();
+            self.heard();
+            self.door.session_of(client).expect("just opened")
+        }
+
+        fn request(&mut self, session: SessionId, number: u64) {
+            let mut operation = Vec::new();
+            QueueOperation::Create { label: "jobs" }.encode(&mut operation);
+            self.door.pack(session, RequestNumber(number), RequestNumber(0), &operation, ROOM);
+        }
+
+        fn must_wait(&mut self, client: ClientId, number: u64) -> bool {
+            self.door.must_wait(client, RequestNumber(number), RequestNumber(0)).is_some()
+        }
+
+        fn refuse(&mut self, client: ClientId, number: u64) {
+            let refusal = Refusal { code: Code::Full, message: "no".into() };
+            self.door.refuse(client, kind::REQUEST, number, &refusal);
+        }
+    }
+
+    fn said(client: ClientId, words: &str) -> (ClientId, String) {
+        (client, words.into())
+    }
+
+    #[test]
+    fn it_welcomes_who_speaks_its_version() {
+        let mut bench = Bench::default();
+        assert!(!bench.door.hello(A, VERSION + 1, ClusterId(1), ReplicaId(1)));
+        assert!(!bench.door.is_greeted(A));
+        assert_eq!(bench.heard(), [said(A, "refused 1 0 version")]);
+        assert!(bench.door.hello(A, VERSION, ClusterId(1), ReplicaId(1)));
+        assert!(bench.door.is_greeted(A) && !bench.door.is_greeted(B));
+        assert_eq!(bench.heard(), [said(A, "welcome")]);
+        assert_eq!(bench.heard(), [], "said once");
+        assert_eq!(bench.door.session_of(A).map_err(|r| r.code), Err(Code::BadRequest));
+    }
+
+    #[test]
+    fn answers_go_to_all_who_speak_for_the_session() {
+        let mut bench = Bench::default();
+        let (session, other) = (bench.opened(A), bench.opened(B));
+        bench.request(session, 1);
+        bench.request(other, 1);
+        bench.request(session, 2);
+        bench.apply();
+        assert_eq!(bench.heard(), [said(A, "reply 1 0"), said(A, "reply 2 0"), said(B, "reply 1 0")]);
+        bench.request(session, 3);
+        bench.door.use_session(B, session);
+        bench.apply();
+        assert_eq!(bench.heard(), [said(A, "reply 3 0"), said(B, "reply 3 0")], "nobody can tell which is the old one");
+        // The first takes another and is gone: the session stays with the second.
+        bench.door.use_session(A, other);
+        bench.door.gone(A);
+        bench.request(session, 4);
+        bench.apply();
+        assert_eq!(bench.heard(), [said(B, "reply 4 0")]);
+    }
+
+    #[test]
+    fn openings_find_their_asker_by_token() {
+        let mut bench = Bench::default();
+        for client in [A, B] {
+            assert!(bench.door.hello(client, VERSION, ClusterId(1), ReplicaId(1)));
+            bench.door.open(client, 70 + client.0, ROOM);
+        }
+        bench.heard();
+        bench.apply();
+        assert_eq!(bench.heard(), [said(A, "opened 71"), said(B, "opened 72")]);
+        let (a, b) = (bench.door.session_of(A).expect("open"), bench.door.session_of(B).expect("open"));
+        assert!(a != b && a.slot == Slot(1));
+    }
+
+    #[test]
+    fn an_opening_that_was_turned_away_is_answered_once() {
+        let mut bench = Bench::default();
+        assert!(bench.door.hello(A, VERSION, ClusterId(1), ReplicaId(1)));
+        bench.door.open(A, 71, ROOM);
+        bench.heard();
+        bench.door.refuse_openings(&Refusal { code: Code::NotPrimary, message: "no".into() });
+        assert_eq!(bench.heard(), [said(A, "refused 2 71 not-primary")]);
+        bench.apply();
+        assert_eq!(bench.heard(), [], "the session is left behind, empty");
+        assert!(bench.door.session_of(A).is_err());
+    }
+
+    #[test]
+    fn what_a_gone_client_sent_is_executed_and_answered_to_nobody() {
+        let mut bench = Bench::default();
+        let session = bench.opened(A);
+        bench.door.open(A, 99, ROOM);
+        bench.request(session, 1);
+        bench.door.gone(A);
+        bench.door.gone(A);
+        assert!(bench.door.pending_bytes() > 0);
+        bench.apply();
+        assert_eq!((bench.heard(), bench.door.guests()), (vec![], 0));
+        // On another connection the same request gets the stored answer.
+        assert!(bench.door.hello(B, VERSION, ClusterId(1), ReplicaId(1)));
+        bench.door.use_session(B, session);
+        bench.request(session, 1);
+        bench.apply();
+        assert_eq!(bench.heard(), [said(B, "welcome"), said(B, "reply 1 0")]);
+        assert!(bench.door.opening.is_empty());
+    }
+
+    #[test]
+    fn after_a_refusal_higher_numbers_wait_until_the_refused_one_returns() {
+        let mut bench = Bench::default();
+        bench.opened(A);
+        assert!(!bench.must_wait(A, 5));
+        bench.refuse(A, 5);
+        assert!(bench.must_wait(A, 6));
+        bench.refuse(A, 6);
+        assert!(bench.must_wait(A, 7), "5 has not come again");
+        assert!(!bench.must_wait(A, 3), "what is lower was never refused");
+        assert!(bench.must_wait(A, 6), "and 5 has still not come again");
+        assert!(!bench.must_wait(A, 5));
+        bench.refuse(A, 5);
+        assert!(bench.must_wait(A, 6), "5 was refused again");
+        assert!(!bench.must_wait(A, 5));
+        assert!(!bench.must_wait(A, 6));
+        assert!(!bench.must_wait(B, 9), "another client waits for nothing");
+        bench.refuse(A, 8);
+        assert!(bench.must_wait(A, 9));
+        let seen = |bench: &mut Bench, seen| bench.door.must_wait(A, RequestNumber(9), RequestNumber(seen)).is_some();
+        assert!(seen(&mut bench, 7));
+        assert!(!seen(&mut bench, 8), "another copy of it was executed");
+        assert!(!bench.must_wait(A, 9));
+        assert_eq!(bench.heard()[..2], [said(A, "refused 4 5 full"), said(A, "refused 4 6 full")]);
+    }
+
+    #[test]
+    fn a_refused_query_or_a_new_session_holds_nothing_back() {
+        let mut bench = Bench::default();
+        let session = bench.opened(A);
+        let refusal = Refusal { code: Code::Busy, message: "no".into() };
+        bench.door.refuse(A, kind::QUERY, 1, &refusal);
+        assert!(!bench.must_wait(A, 2));
+        bench.refuse(A, 1);
+        assert!(bench.must_wait(A, 2));
+        bench.door.use_session(A, session);
+        assert!(!bench.must_wait(A, 2));
+    }
+
+    #[test]
+    fn who_does_not_read_gets_no_more_answers_for_now() {
+        let mut bench = Bench::default();
+        bench.opened(A);
+        assert!(bench.door.takes_answers(A) && !bench.door.takes_answers(B));
+        bench.door.set_stalled(A, true);
+        assert!(!bench.door.takes_answers(A));
+        bench.door.set_stalled(A, false);
+        let answer = vec![0; CLIENT_UNSENT_BYTES_MAX];
+        bench.door.say(A, &ToClient::Found { number: 1, slot: Slot(1), answer: &answer });
+        assert!(!bench.door.takes_answers(A));
+        bench.door.take_unsent(&mut Vec::new());
+        assert!(bench.door.takes_answers(A));
+    }
+
+    #[test]
+    fn requests_are_packed_in_order_into_messages_that_fit() {
+        let mut bench = Bench::default();
+        let session = bench.opened(A);
+        (1..=200).for_each(|number| bench.request(session, number));
+        let (mut number, mut pending) = (0, bench.door.pending_bytes());
+        while let Some(packed) = bench.door.next_packed() {
+            assert!(packed.len() <= ROOM);
+            pending -= packed.len();
+            assert_eq!(bench.door.pending_bytes(), pending);
+            let mut r = Reader::new(&packed);
+            while !r.is_empty() {
+                for (found, _) in Bundle::decode(&mut r).expect("whole bundles").operations() {
+                    number += 1;
+                    assert_eq!(found, RequestNumber(number));
+                }
+            }
+        }
+        assert_eq!((number, pending), (200, 0));
+        let large = vec![0; 3 * ROOM];
+        bench.request(session, 201);
+        bench.door.pack(session, RequestNumber(202), RequestNumber(0), &large, ROOM);
+        bench.request(session, 203);
+        let lengths: Vec<bool> = std::iter::from_fn(|| bench.door.next_packed()).map(|p| p.len() > ROOM).collect();
+        assert_eq!(lengths, [false, true, false], "one that is too large goes alone");
     }
 }

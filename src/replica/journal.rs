@@ -10,7 +10,7 @@ use crate::types::{Digest, Epoch, GroupTime, ReplicaId, Slot, Time, WriteNumber}
 use crate::wire::digest::slot_digest;
 
 /// What a record tells beside its own slot.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Positions {
     pub epoch: Epoch,
     pub committed: Slot,
@@ -32,9 +32,7 @@ pub struct Journal {
     under_way: VecDeque<(WriteNumber, Slot)>,
     /// Highest slot on the disk.
     synced: Slot,
-    /// Highest `synced` that any record or mark names.
-    marked: Slot,
-    /// When a mark is due, if the last sync of a slot's record has none behind it.
+    /// When a mark is due, if nothing in the log tells how far it is synced now.
     mark_due: Option<Time>,
 }
 
@@ -51,8 +49,7 @@ impl Journal {
             time: last.map_or(GroupTime(0), |r| r.time),
             under_way: VecDeque::new(),
             synced: end,
-            marked: end,
-            mark_due: None,
+            mark_due: (found.synced < end).then_some(Time(0)),
         }
     }
 
@@ -96,7 +93,6 @@ impl Journal {
     }
 
     fn record(&mut self, positions: &Positions, mark: bool) -> Record {
-        self.marked = self.synced;
         self.mark_due = None;
         Record {
             epoch: positions.epoch,
@@ -129,8 +125,166 @@ impl Journal {
         }
     }
 
+    /// A mark is due at once, if anything is in the log: the replica is about to stop.
+    pub fn hasten_mark(&mut self) {
+        if self.logged > Slot(0) {
+            self.mark_due = Some(Time(0));
+        }
+    }
+
     /// When a mark is due.
     pub fn deadline(&self) -> Option<Time> {
         self.mark_due.filter(|_| self.under_way.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{replay, SegmentNumber};
+    use std::collections::BTreeMap;
+
+    const HEARTBEAT_NS: u64 = 50;
+    const SEGMENT_BYTES: u64 = 1 << 16;
+
+    #[derive(Default)]
+    struct Disk(BTreeMap<SegmentNumber, Vec<u8>>);
+
+    impl Disk {
+        fn write(&mut self, writes: &mut Vec<LogWrite>) {
+            for write in writes.drain(..) {
+                let segment = self.0.entry(write.segment).or_insert_with(|| vec![0; SEGMENT_BYTES as usize]);
+                let at = write.offset as usize;
+                segment[at..at + write.bytes.len()].copy_from_slice(&write.bytes);
+            }
+        }
+
+        fn replay(&self) -> Replay<'_> {
+            let segments: Vec<_> = self.0.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();
+            replay(&segments)
+        }
+    }
+
+    fn journal() -> Journal {
+        Journal::new(&Replay::default(), SEGMENT_BYTES)
+    }
+
+    fn append(journal: &mut Journal, number: WriteNumber, slot: u64, out: &mut Vec<LogWrite>) {
+        journal.append(number, Slot(slot), GroupTime(10 * slot), &[b"a", b"bc"], &Positions::default(), out);
+    }
+
+    #[test]
+    fn what_is_written_is_not_yet_on_the_disk() {
+        let (mut journal, mut out) = (journal(), Vec::new());
+        let (meta, first, second) = (journal.number(), journal.number(), journal.number());
+        append(&mut journal, first, 1, &mut out);
+        append(&mut journal, first, 2, &mut out);
+        append(&mut journal, second, 3, &mut out);
+        assert_eq!((journal.logged(), journal.synced()), (Slot(3), Slot(0)));
+        assert_eq!(out.iter().map(|w| w.number).collect::<Vec<_>>(), [first, second], "a turn is one write");
+        journal.on_durable(Time(0), meta, HEARTBEAT_NS);
+        assert_eq!(journal.synced(), Slot(0));
+        journal.on_durable(Time(0), first, HEARTBEAT_NS);
+        assert_eq!(journal.synced(), Slot(2));
+        journal.on_durable(Time(0), first, HEARTBEAT_NS);
+        assert_eq!(journal.synced(), Slot(2), "told twice");
+        journal.on_durable(Time(0), second, HEARTBEAT_NS);
+        assert_eq!(journal.synced(), Slot(3));
+    }
+
+    #[test]
+    fn it_is_found_again_with_its_digests_and_goes_on() {
+        let (mut disk, mut first_life, mut out) = (Disk::default(), journal(), Vec::new());
+        let positions = Positions {
+            epoch: Epoch(4),
+            committed: Slot(1),
+            durable_known: Slot(2),
+            vector: vec![(ReplicaId(7), Slot(2))],
+        };
+        let number = first_life.number();
+        append(&mut first_life, number, 1, &mut out);
+        first_life.append(number, Slot(2), GroupTime(20), &[b"x"], &positions, &mut out);
+        disk.write(&mut out);
+        let found = disk.replay();
+        let one = slot_digest(Digest(0), Slot(1), GroupTime(10), &[b"abc"]);
+        let two = slot_digest(one, Slot(2), GroupTime(20), &[b"x"]);
+        let records: Vec<_> = found.records.iter().map(|r| (r.record.slot, r.record.digest, r.operations)).collect();
+        assert_eq!(records, [(Slot(1), one, &b"abc"[..]), (Slot(2), two, &b"x"[..])]);
+        let record = &found.records[1].record;
+        assert_eq!((record.epoch, record.committed, record.durable_known), (Epoch(4), Slot(1), Slot(2)));
+        assert_eq!((&record.vector, record.mark), (&vec![(ReplicaId(7), Slot(2))], false));
+
+        let mut second_life = Journal::new(&found, SEGMENT_BYTES);
+        assert_eq!((second_life.logged(), second_life.synced()), (Slot(2), Slot(2)));
+        assert_eq!(second_life.deadline(), Some(Time(0)), "nothing in the log tells yet that it is synced");
+        let number = second_life.number();
+        append(&mut second_life, number, 3, &mut out);
+        disk.write(&mut out);
+        let found = disk.replay();
+        let three = slot_digest(two, Slot(3), GroupTime(30), &[b"abc"]);
+        assert_eq!(found.records.last().map(|r| (r.record.slot, r.record.digest)), Some((Slot(3), three)));
+    }
+
+    #[test]
+    fn a_mark_follows_the_last_sync_and_calls_for_no_other() {
+        let (mut disk, mut journal, mut out) = (Disk::default(), journal(), Vec::new());
+        let (first, second) = (journal.number(), journal.number());
+        append(&mut journal, first, 1, &mut out);
+        append(&mut journal, second, 2, &mut out);
+        journal.on_durable(Time(0), first, HEARTBEAT_NS);
+        assert_eq!(journal.deadline(), None, "a write is under way");
+        journal.on_durable(Time(7), second, HEARTBEAT_NS);
+        assert_eq!(journal.deadline(), Some(Time(7 + HEARTBEAT_NS)));
+        disk.write(&mut out);
+        journal.mark(Time(6 + HEARTBEAT_NS), &Positions::default(), &mut out);
+        assert_eq!(out, [], "not yet");
+        let positions = Positions { committed: Slot(2), ..Positions::default() };
+        journal.mark(Time(7 + HEARTBEAT_NS), &positions, &mut out);
+        let number = out[0].number;
+        disk.write(&mut out);
+        let found = disk.replay();
+        assert_eq!((found.end(), found.synced, found.committed), (Slot(2), Slot(2), Slot(2)));
+        journal.on_durable(Time(900), number, HEARTBEAT_NS);
+        assert_eq!((journal.synced(), journal.deadline()), (Slot(2), None));
+        journal.mark(Time(9000), &positions, &mut out);
+        assert_eq!(out, []);
+        assert_eq!(Journal::new(&found, SEGMENT_BYTES).deadline(), None, "the next start finds the mark");
+    }
+
+    #[test]
+    fn who_is_about_to_stop_marks_at_once() {
+        let (mut journal, mut out) = (journal(), Vec::new());
+        journal.hasten_mark();
+        assert_eq!(journal.deadline(), None, "there is nothing to be marked");
+        let number = journal.number();
+        append(&mut journal, number, 1, &mut out);
+        journal.on_durable(Time(7), number, HEARTBEAT_NS);
+        out.clear();
+        journal.hasten_mark();
+        journal.mark(Time(7), &Positions::default(), &mut out);
+        assert_eq!((out.len(), journal.deadline()), (1, None));
+    }
+
+    #[test]
+    fn a_record_behind_the_sync_takes_the_mark_s_place() {
+        let (mut journal, mut out) = (journal(), Vec::new());
+        let first = journal.number();
+        append(&mut journal, first, 1, &mut out);
+        journal.on_durable(Time(0), first, HEARTBEAT_NS);
+        let second = journal.number();
+        append(&mut journal, second, 2, &mut out);
+        out.clear();
+        journal.mark(Time(HEARTBEAT_NS), &Positions::default(), &mut out);
+        assert_eq!(out, []);
+        journal.on_durable(Time(5), second, HEARTBEAT_NS);
+        assert_eq!(journal.deadline(), Some(Time(5 + HEARTBEAT_NS)), "but its own sync calls for one");
+    }
+
+    #[test]
+    #[should_panic(expected = "slots are logged in order")]
+    fn a_slot_left_out_is_a_bug() {
+        let mut journal = journal();
+        let number = journal.number();
+        append(&mut journal, number, 2, &mut Vec::new());
     }
 }

@@ -746,13 +746,15 @@ mod tests {
         fn it_does_what_the_model_does(slots: Vec<(bool, Vec<Made>)>) -> bool {
             let mut machine = Machine::new();
             let mut model = Model::default();
-            let ids: Vec<_> = (0..3).map(|token| opened(&slot(&mut machine, &[(SessionId::NONE, token, 0, open())])[0])).collect();
+            let opening = |token| [(SessionId::NONE, token, 0, open())];
+            let ids: Vec<_> = (0..3).map(|token| opened(&slot(&mut machine, &opening(token))[0])).collect();
             model.sessions.extend(ids.iter().map(|&id| (id, Default::default())));
             let mut copy = Machine::restore(&machine.snapshot()).expect("just written");
             for (restore, requests) in slots {
                 // Each in a bundle of its own: `requests_come_back_in_order` has the bundles.
                 let requests: Vec<_> = requests.into_iter().map(|made| request(&ids, made)).collect();
-                let operations: Vec<u8> = requests.iter().flat_map(|request| bundles(std::slice::from_ref(request))).collect();
+                let one = |request| bundles(std::slice::from_ref(request));
+                let operations: Vec<u8> = requests.iter().flat_map(one).collect();
                 let told = slot_at(&mut machine, 0, &operations);
                 let mut expected = Vec::new();
                 for request in &requests {

@@ -10,30 +10,25 @@ pub mod door;
 pub mod journal;
 pub mod machine;
 pub mod read;
+mod recover;
+mod requests;
 pub mod session;
 pub mod status;
 
 use std::net::IpAddr;
 
-use crate::group::bootstrap::Founding;
-use crate::group::view::{Book, Durability, Peer, Policy, View};
-use crate::group::{Event, Group, Settings};
-use crate::limits::PENDING_BYTES_MAX;
+use crate::group::{Event, Group};
+use crate::limits::{LEAVE_WAIT_NS, PENDING_BYTES_MAX};
 use crate::log::{LogWrite, Meta, MetaWrite, Replay};
-use crate::marks;
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
-use crate::replica::read::{Read, Reads};
-use crate::rng::Rng;
-use crate::types::{
-    Birth, ClientId, ClusterId, Digest, Incarnation, Rank, ReplicaId, RequestNumber, Run, Slot, Time, WriteNumber,
-};
+use crate::replica::read::Reads;
+use crate::types::{ClientId, ClusterId, Dest, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
-use crate::wire::client::{kind, Admin, ToClient, ToReplica};
 use crate::wire::datagram::Frame;
-use crate::wire::operation::{grows, is_query};
+use crate::wire::view::{Book, Durability, Peer, Policy, View};
 
 /// What a replica is told at start. Everything a run depends on besides its disk and its events.
 #[derive(Clone, Debug)]
@@ -71,11 +66,27 @@ pub struct Stored<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     /// A datagram from this address.
-    Datagram { from: IpAddr, bytes: &'a [u8] },
+    Datagram {
+        from: IpAddr,
+        bytes: &'a [u8],
+    },
     /// One frame of a client (`wire::client`), its length taken off.
-    Frame { client: ClientId, frame: &'a [u8] },
+    Frame {
+        client: ClientId,
+        frame: &'a [u8],
+    },
     /// The client's connection is gone.
-    Gone { client: ClientId },
+    Gone {
+        client: ClientId,
+    },
+    /// More than `CLIENT_UNSENT_BYTES_MAX` waits to be written to this client: reads of it are answered when it flows
+    /// again.
+    Stalled {
+        client: ClientId,
+    },
+    Flowing {
+        client: ClientId,
+    },
     /// All writes up to this number are on the disk.
     Durable(WriteNumber),
     /// The kernel says that nobody listens at this replica's port.
@@ -84,28 +95,6 @@ pub enum Input<'a> {
     Turn,
     /// The operator wants this replica to leave (SIGTERM).
     Leave,
-}
-
-/// A set of replicas, by id.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Dest(pub u64);
-
-impl Dest {
-    pub fn one(id: ReplicaId) -> Dest {
-        Dest(1 << (id.0 - 1))
-    }
-
-    pub fn with(self, id: ReplicaId) -> Dest {
-        Dest(self.0 | 1 << (id.0 - 1))
-    }
-
-    pub fn contains(self, id: ReplicaId) -> bool {
-        self.0 >> (id.0 - 1) & 1 == 1
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
 }
 
 /// How much a note matters.
@@ -159,7 +148,10 @@ pub struct Replica {
     replies: Replies,
     scratch: Vec<u8>,
     cluster_if_founding: ClusterId,
-    leaving: bool,
+    /// What the log told at start-up of positions.
+    found: Positions,
+    /// Since when the replica is asked to leave.
+    leaving: Option<Time>,
     now: Time,
     marks: Vec<&'static str>,
     /// Why requests are refused, as of the last turn.
@@ -169,85 +161,6 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Comes up with what the disk holds. The incarnation is raised and written; nothing is said before that is
-    /// durable. Where the disk contradicts the configuration, `Outbox::stop` says so.
-    pub fn recover(config: Config, stored: Stored<'_>, now: Time, out: &mut Outbox) -> Replica {
-        let mut rng = Rng::new(config.seed);
-        let fresh =
-            Meta { id: config.id, birth: Birth(rng.next_u64()), directory: config.directory, ..Meta::default() };
-        let mut meta = stored.meta.unwrap_or(fresh);
-        let founding = Founding {
-            book: config.book.clone(),
-            policy: config.policy,
-            min_members: config.min_members,
-            durability: config.durability,
-        };
-        if let Some(reason) = contradiction(&config, &founding, &meta, &stored.log) {
-            out.stop = Some((reason, 78));
-        }
-        meta.incarnation = Incarnation(meta.incarnation.0 + 1);
-        meta.generation += 1;
-        let me = Run { id: config.id, birth: meta.birth, incarnation: meta.incarnation };
-        let settings = Settings {
-            founding,
-            peers: config.peers.clone(),
-            heartbeat_ns: config.heartbeat_ms * Time::MS,
-            suspect_after_ns: config.suspect_after_ms * Time::MS,
-            path_max: config.datagram_size_max,
-            receive_buffer_bytes: config.receive_buffer_bytes,
-        };
-        let mut replica = Replica {
-            group: Group::new(settings, me, meta.cluster, rng.fork()),
-            journal: Journal::new(&stored.log, config.segment_bytes),
-            machine: Machine::new(),
-            cluster_if_founding: ClusterId(rng.next_u64().max(1)),
-            config,
-            meta,
-            pending: Vec::new(),
-            door: Door::default(),
-            reads: Reads::default(),
-            compared: Compared::default(),
-            replies: Replies::default(),
-            scratch: Vec::new(),
-            leaving: false,
-            now,
-            marks: Vec::new(),
-            refusing: None,
-            noted: None,
-        };
-        replica.refusing = Some(Refusal { code: Code::NotPrimary, message: "not primary: starting".into() });
-        if let Some(torn) = &stored.log.torn {
-            replica.marks.push(marks::TORN_CUT);
-            out.notes.push((Level::Warning, torn.clone()));
-        }
-        if let Err(reason) = replica.replay(&stored.log) {
-            out.stop = Some((reason, 70));
-        }
-        replica.write_meta(Pending::Start, out);
-        replica
-    }
-
-    /// Applies what is known to be committed.
-    fn replay(&mut self, log: &Replay<'_>) -> Result<(), String> {
-        for found in log.records.iter().take_while(|found| found.record.slot <= log.committed) {
-            if found.record.slot != self.machine.applied().next() {
-                let (slot, applied) = (found.record.slot, self.machine.applied());
-                return Err(format!("the log goes on with slot {slot} behind slot {applied}"));
-            }
-            self.machine.apply(found.record.slot, found.record.time, found.operations, &mut self.replies);
-            self.replies.clear();
-            if self.machine.digest() != found.record.digest {
-                let (slot, own) = (found.record.slot, self.machine.digest());
-                let recorded = found.record.digest;
-                return Err(format!(
-                    "slot {slot}: the log records digest {:016x}, applying it gives {:016x}",
-                    recorded.0, own.0
-                ));
-            }
-        }
-        Ok(())
-    }
-
     fn write_meta(&mut self, then: Pending, out: &mut Outbox) {
         let number = self.journal.number();
         out.meta.push(self.meta.write(number));
@@ -269,10 +182,12 @@ impl Replica {
                 self.reads.forget(client);
                 self.door.gone(client);
             }
+            Input::Stalled { client } => self.door.set_stalled(client, true),
+            Input::Flowing { client } => self.door.set_stalled(client, false),
             Input::Durable(number) => self.on_durable(number, out),
             Input::Unreachable(_) => {}
             Input::Turn => self.turn(out),
-            Input::Leave => self.leaving = true,
+            Input::Leave => self.leaving = self.leaving.or(Some(now)),
         }
     }
 
@@ -328,92 +243,6 @@ impl Replica {
         }
     }
 
-    fn on_frame(&mut self, client: ClientId, frame: &[u8], out: &mut Outbox) {
-        let Ok(frame) = ToReplica::decode(frame) else {
-            let message = "this is not a frame of this protocol".into();
-            self.door.refuse(client, 0, 0, &Refusal { code: Code::BadRequest, message });
-            return out.hang_up.push(client);
-        };
-        let greeted = self.door.is_greeted(client);
-        match frame {
-            ToReplica::Hello { version } => {
-                if !self.door.hello(client, version, self.meta.cluster, self.config.id) {
-                    out.hang_up.push(client);
-                }
-            }
-            _ if !greeted => out.hang_up.push(client),
-            ToReplica::Open { token } => match self.refusal() {
-                Some(refusal) => self.door.refuse(client, kind::OPEN, token, &refusal),
-                None => self.door.open(client, token, self.message_bytes()),
-            },
-            ToReplica::Use { session } => self.door.use_session(client, session),
-            ToReplica::Request { number, seen, operation } => self.on_request(client, number, seen, operation),
-            ToReplica::Query { number, stale, query } => self.on_query(client, number, stale, query),
-            ToReplica::Admin { number, what } => {
-                let json = match what {
-                    Admin::Status => self.status(),
-                    Admin::Members => self.members(),
-                    Admin::Ready => self.ready(),
-                };
-                self.door.say(client, &ToClient::Told { number, json: &json.to_string() });
-            }
-        }
-    }
-
-    fn on_request(&mut self, client: ClientId, number: RequestNumber, seen: RequestNumber, operation: &[u8]) {
-        let full = grows(operation) && self.machine.memory_bytes() > self.config.memory_limit_bytes;
-        let refusal = if is_query(operation) || operation.is_empty() {
-            Some(Refusal { code: Code::BadRequest, message: "this is no operation".into() })
-        } else if full {
-            let message = format!("the state takes more than --memory-limit {}", self.config.memory_limit_bytes);
-            Some(Refusal { code: Code::Full, message })
-        } else {
-            self.refusal()
-        };
-        let admitted = match refusal.or_else(|| self.door.must_wait(client, number)) {
-            Some(refusal) => Err(refusal),
-            None => self.door.session_of(client),
-        };
-        match admitted {
-            Ok(session) => self.door.pack(session, number, seen, operation, self.message_bytes()),
-            Err(refusal) => self.door.refuse(client, kind::REQUEST, number.0, &refusal),
-        }
-    }
-
-    fn on_query(&mut self, client: ClientId, number: u64, stale: bool, query: &[u8]) {
-        let read = Read { client, number, query: query.to_vec() };
-        if !is_query(query) {
-            let refusal = Refusal { code: Code::BadRequest, message: "this is no query".into() };
-            return self.door.refuse(client, kind::QUERY, number, &refusal);
-        }
-        let full = || Refusal { code: Code::Busy, message: "too many reads wait for their answers".into() };
-        match self.refusal().or_else(|| self.reads.is_full().then(full)).filter(|_| !stale) {
-            Some(refusal) => self.door.refuse(client, kind::QUERY, number, &refusal),
-            None if stale => self.answer_read(read),
-            None => self.reads.push(read),
-        }
-    }
-
-    fn answer_read(&mut self, read: Read) {
-        let mut answer = Vec::new();
-        self.machine.query(&read.query, &mut answer);
-        let found = ToClient::Found { number: read.number, slot: self.machine.applied(), answer: &answer };
-        self.door.say(read.client, &found);
-    }
-
-    /// Why this replica takes no requests, if it does not, as of the last turn.
-    fn refusal(&mut self) -> Option<Refusal> {
-        if self.refusing.is_some() && self.group.regular().is_some() {
-            self.marks.push(marks::REFUSED_MISSING);
-        }
-        self.refusing.clone()
-    }
-
-    /// Bytes of requests that fit one message today.
-    fn message_bytes(&self) -> usize {
-        self.group.regular().map_or(crate::limits::DATAGRAM_SIZES[0], |regular| regular.message_bytes())
-    }
-
     /// What this member may answer for itself: how far its log is durable in the view in which it has rank.
     fn own_durable(&self) -> Option<Slot> {
         self.group.regular().map(|regular| regular.commit.report(regular.rank).durable)
@@ -441,15 +270,29 @@ impl Replica {
         self.log_known(out);
         self.apply_committed();
         self.ask_and_answer_reads();
+        self.leave_when_settled(out);
         self.journal_mark(out);
         let check = self.compared.check();
         self.group.speak(now, check, &mut out.net);
-        self.door.take_unsent(&mut out.clients);
         self.look_around(out);
+        self.door.take_unsent(&mut out.clients);
         out.marks.append(&mut self.marks);
         out.marks.append(&mut self.reads.marks);
         out.marks.append(&mut self.group.take_marks());
-        if self.leaving {
+    }
+
+    /// Whoever leaves first answers what it has taken in, or gives up after a while; its last word in the log is how
+    /// far it is.
+    fn leave_when_settled(&mut self, out: &mut Outbox) {
+        let Some(since) = self.leaving else { return };
+        let applied = self.machine.applied();
+        let settled = self.group.regular().is_none_or(|regular| {
+            let own = regular.window.held(regular.rank);
+            let ordered = regular.window.last_order().cuts.of(regular.rank) == own;
+            ordered && regular.window.announced() == applied && self.door.pending_bytes() == 0
+        });
+        if settled || self.now.since_ns(since) >= LEAVE_WAIT_NS {
+            self.journal.hasten_mark();
             out.stop.get_or_insert(("asked to stop".into(), 0));
         }
     }
@@ -471,7 +314,9 @@ impl Replica {
     }
 
     fn positions(&self) -> Positions {
-        let Some(regular) = self.group.regular() else { return Positions::default() };
+        let Some(regular) = self.group.regular() else {
+            return Positions { committed: self.machine.applied(), ..self.found.clone() };
+        };
         let (view, commit) = (&regular.view, &regular.commit);
         Positions {
             epoch: view.epoch,
@@ -482,7 +327,7 @@ impl Replica {
     }
 
     fn journal_mark(&mut self, out: &mut Outbox) {
-        if self.journal.deadline().is_some_and(|due| due <= self.now) && self.group.regular().is_some() {
+        if self.journal.deadline().is_some_and(|due| due <= self.now) {
             let positions = self.positions();
             self.journal.mark(self.now, &positions, &mut out.log);
         }
@@ -513,18 +358,6 @@ impl Replica {
         regular.release(self.machine.applied());
     }
 
-    fn ask_and_answer_reads(&mut self) {
-        if let Some(own) = self.own_durable() {
-            let regular = self.group.regular().expect("only a member with rank counts itself");
-            if let Some(number) = self.reads.ask(self.now, &regular.view, regular.rank, own) {
-                self.group.tell_all(Frame::Ask { number });
-            }
-        }
-        for read in self.reads.ready(self.machine.applied()) {
-            self.answer_read(read);
-        }
-    }
-
     /// Looks at whether requests can be taken, and notes each change in one line.
     fn look_around(&mut self, out: &mut Outbox) {
         let reason = self.reason();
@@ -534,21 +367,25 @@ impl Replica {
         }
         let code = if self.compared.diverged() { Code::Internal } else { Code::NotPrimary };
         self.refusing = reason.map(|reason| Refusal { code, message: format!("not primary: {reason}") });
-        if self.leaving {
+        if self.leaving.is_some() {
             self.refusing = Some(Refusal { code: Code::Stopping, message: "this replica is stopping".into() });
+        }
+        if let Some(refusal) = &self.refusing {
+            self.door.refuse_openings(refusal);
         }
     }
 
     /// When `Turn` must come at the latest.
     pub fn deadline(&self) -> Option<Time> {
         let open = self.group.regular().is_some_and(|regular| regular.flow.is_open());
-        if open && self.door.pending_bytes() > 0 || self.reads.is_due() {
+        if open && self.door.pending_bytes() > 0 || self.reads.is_due() || self.has_answerable_read() {
             return Some(self.now);
         }
         let regular = self.group.regular().is_some();
-        let mark = self.journal.deadline().filter(|_| regular);
+        let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
-        [self.group.deadline(self.machine.due()), mark, reads].into_iter().flatten().min()
+        let leave = self.leaving.map(|since| since.after_ns(LEAVE_WAIT_NS));
+        [self.group.deadline(self.machine.due()), mark, reads, leave].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from
@@ -617,188 +454,11 @@ impl Replica {
 }
 
 fn sequencer(regular: &crate::group::order::Regular, slot: Slot) -> Rank {
-    if crate::group::broken::is("sequencer-not-first") {
+    if crate::broken::is("sequencer-not-first") {
         return regular.rank;
     }
     regular.view.sequencer(slot)
 }
 
-/// Why this disk is not this replica's, or not one it can start from.
-fn contradiction(config: &Config, founding: &Founding, meta: &Meta, log: &Replay<'_>) -> Option<String> {
-    if meta.id != config.id {
-        return Some(format!("the data directory belongs to replica {}, not {}", meta.id, config.id));
-    }
-    if let Some(damage) = &log.damaged {
-        return Some(format!("the log is damaged: {damage}"));
-    }
-    let Some(view) = &meta.installed else {
-        let lost = !log.records.is_empty();
-        return lost.then(|| "the data directory holds a log but no view that it belongs to".into());
-    };
-    let differs = founding.founded(view).err()?;
-    Some(format!("the group was founded with another value of {differs}"))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::group::view::BookEntry;
-    use crate::types::SessionId;
-    use crate::wire::client::first_frame;
-    use crate::wire::operation::{QueueOperation, QueueQuery, Target};
-
-    /// Replicas on a network that loses every packet the generator says, with disks that are done at once.
-    struct Bench {
-        replicas: Vec<Replica>,
-        now: Time,
-        rng: Rng,
-        loss_ppm: u32,
-        told: Vec<(ClientId, Vec<u8>)>,
-    }
-
-    impl Bench {
-        fn new(n: u8, loss_ppm: u32) -> Bench {
-            let ids = (1..=n).map(ReplicaId);
-            let book: Book = ids.clone().map(|id| BookEntry { id, address: format!("h{id}:1"), http: None }).collect();
-            let ip = |id: ReplicaId| IpAddr::from([10, 0, 0, id.0]);
-            let peers: Vec<Peer> = ids.clone().map(|id| Peer { id, ip: ip(id) }).collect();
-            let mut bench = Bench { replicas: vec![], now: Time(1), rng: Rng::new(7), loss_ppm, told: vec![] };
-            for id in ids {
-                let config = Config {
-                    id,
-                    book: book.clone(),
-                    peers: peers.clone(),
-                    policy: Policy::Dynamic,
-                    min_members: 1,
-                    durability: Durability::Disk,
-                    heartbeat_ms: 50,
-                    suspect_after_ms: 500,
-                    receive_buffer_bytes: 400_000,
-                    memory_limit_bytes: 1 << 40,
-                    segment_bytes: 1 << 22,
-                    datagram_size_max: 6,
-                    directory: [0; 2],
-                    seed: u64::from(id.0),
-                };
-                let mut out = Outbox::default();
-                let replica = Replica::recover(config, Stored::default(), bench.now, &mut out);
-                bench.replicas.push(replica);
-                bench.carry_out(usize::from(id.0) - 1, out);
-            }
-            bench
-        }
-
-        /// Carries an outbox out, and whatever follows from it.
-        fn carry_out(&mut self, from: usize, out: Outbox) {
-            let mut work = vec![(from, out)];
-            while let Some((from, out)) = work.pop() {
-                assert!(out.stop.is_none(), "{:?}", out.stop);
-                self.told.extend(out.clients);
-                let written = out.log.iter().map(|w| w.number).chain(out.meta.iter().map(|w| w.number)).max();
-                let mut next = Outbox::default();
-                if let Some(number) = written {
-                    self.replicas[from].step(self.now, Input::Durable(number), &mut next);
-                    self.replicas[from].step(self.now, Input::Turn, &mut next);
-                    work.push((from, next));
-                }
-                for (dest, bytes) in out.net {
-                    for to in 0..self.replicas.len() {
-                        if dest.contains(ReplicaId(to as u8 + 1)) && !self.rng.chance(self.loss_ppm) {
-                            let mut next = Outbox::default();
-                            let ip = IpAddr::from([10, 0, 0, from as u8 + 1]);
-                            self.replicas[to].step(self.now, Input::Datagram { from: ip, bytes: &bytes }, &mut next);
-                            self.replicas[to].step(self.now, Input::Turn, &mut next);
-                            work.push((to, next));
-                        }
-                    }
-                }
-            }
-        }
-
-        fn run_ms(&mut self, ms: u64) {
-            for _ in 0..ms * 4 {
-                self.now = self.now.after_ns(Time::MS / 4);
-                for at in 0..self.replicas.len() {
-                    if self.replicas[at].deadline().is_some_and(|d| d <= self.now) {
-                        let mut out = Outbox::default();
-                        self.replicas[at].step(self.now, Input::Turn, &mut out);
-                        self.carry_out(at, out);
-                    }
-                }
-            }
-        }
-
-        fn say(&mut self, at: usize, client: u64, frame: &ToReplica<'_>) {
-            let (mut bytes, mut out) = (Vec::new(), Outbox::default());
-            frame.encode(&mut bytes);
-            self.replicas[at].step(self.now, Input::Frame { client: ClientId(client), frame: &bytes[4..] }, &mut out);
-            self.replicas[at].step(self.now, Input::Turn, &mut out);
-            self.carry_out(at, out);
-        }
-
-        /// The answers to requests, and the session if one was opened.
-        fn heard(&mut self) -> (Vec<(u64, Vec<u8>)>, Option<SessionId>) {
-            let (mut answers, mut opened) = (vec![], None);
-            for (_, bytes) in std::mem::take(&mut self.told) {
-                let mut rest = &bytes[..];
-                while let Ok(Some((frame, used))) = first_frame(rest) {
-                    match ToClient::decode(frame).expect("a frame") {
-                        ToClient::Reply { number, answer, .. } => answers.push((number.0, answer.to_vec())),
-                        ToClient::Found { number, answer, .. } => answers.push((number, answer.to_vec())),
-                        ToClient::Opened { session, .. } => opened = Some(session),
-                        ToClient::Refused { message, .. } => panic!("refused: {message}"),
-                        _ => {}
-                    }
-                    rest = &rest[used..];
-                }
-            }
-            (answers, opened)
-        }
-    }
-
-    fn pushes_and_reads(n: u8, loss_ppm: u32) {
-        let mut bench = Bench::new(n, loss_ppm);
-        bench.run_ms(3000);
-        assert!(bench.replicas.iter().all(|r| r.reason().is_none()), "{:?}", bench.replicas[0].reason());
-        bench.say(0, 1, &ToReplica::Hello { version: 1 });
-        bench.say(0, 1, &ToReplica::Open { token: 99 });
-        bench.run_ms(2000);
-        bench.heard().1.expect("a session");
-        let item = vec![7u8; 100_000];
-        for number in 1..=60u64 {
-            let mut operation = Vec::new();
-            let items = [item.as_slice(), b"small"];
-            QueueOperation::encode_push(&mut operation, Target::Label("jobs"), items.into_iter());
-            let request =
-                ToReplica::Request { number: RequestNumber(number), seen: RequestNumber(0), operation: &operation };
-            bench.say(0, 1, &request);
-        }
-        bench.run_ms(6000);
-        let (answers, _) = bench.heard();
-        assert_eq!(answers.len(), 60);
-        bench.say(n as usize - 1, 2, &ToReplica::Hello { version: 1 });
-        let mut query = Vec::new();
-        QueueQuery::Size { target: Target::Label("jobs") }.encode(&mut query);
-        bench.say(n as usize - 1, 2, &ToReplica::Query { number: 5, stale: false, query: &query });
-        bench.run_ms(2000);
-        assert_eq!(bench.heard().0, vec![(5, vec![0, 120])]);
-        let states: Vec<_> = bench.replicas.iter().map(|r| (r.applied(), r.snapshot())).collect();
-        assert!(states.windows(2).all(|w| w[0] == w[1]));
-        assert_eq!(bench.replicas[0].buffered_bytes(), 0, "all is released");
-    }
-
-    #[test]
-    fn one_replica_is_a_group() {
-        pushes_and_reads(1, 0);
-    }
-
-    #[test]
-    fn three_replicas_agree() {
-        pushes_and_reads(3, 0);
-    }
-
-    #[test]
-    fn seven_replicas_agree_though_a_fifth_is_lost() {
-        pushes_and_reads(7, 200_000);
-    }
-}
+mod tests;

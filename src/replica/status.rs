@@ -3,10 +3,10 @@
 use serde_json::{json, Value};
 
 use crate::group::bootstrap::Waiting;
-use crate::group::view::View;
 use crate::group::State;
 use crate::replica::Replica;
 use crate::types::ReplicaId;
+use crate::wire::view::View;
 
 impl Replica {
     /// Why this replica is not in a primary view that serves, and what would end that; `None` if it is.
@@ -25,7 +25,8 @@ impl Replica {
                 Some(Waiting::ForTheView) | None => "blank; waiting for view 1".into(),
             }),
             State::Outside(view) => Some(format!(
-                "replica {} restarted and has no rank in view {}; the data is here, but any restart ends the group's service",
+                "replica {} restarted and has no rank in view {}; the data is here, \
+                 but any restart ends the group's service",
                 self.group().me().id,
                 view.members_text()
             )),
@@ -147,4 +148,111 @@ fn waiting_for(view: &View, missing: &[ReplicaId]) -> String {
 fn replicas(ids: &[ReplicaId]) -> String {
     let list: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
     format!("{} {}", if ids.len() == 1 { "replica" } else { "replicas" }, list.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Meta;
+    use crate::replica::{Config, Input, Outbox, Stored};
+    use crate::types::Time;
+    use crate::wire::view::tests::view_of;
+    use crate::wire::view::{Peer, Policy};
+    use std::net::IpAddr;
+
+    /// Replica 1 of a group of this size, before anything is on its disk.
+    fn starting(configured: u8, meta: Option<Meta>) -> (Replica, Outbox) {
+        let view = view_of(configured, configured, Policy::Dynamic);
+        let ip = |id: ReplicaId| IpAddr::from([10, 0, 0, id.0]);
+        let config = Config {
+            id: ReplicaId(1),
+            peers: view.book.iter().map(|e| Peer { id: e.id, ip: ip(e.id) }).collect(),
+            book: view.book,
+            policy: view.policy,
+            min_members: view.min_members,
+            durability: view.durability,
+            heartbeat_ms: 50,
+            suspect_after_ms: 500,
+            receive_buffer_bytes: 1 << 20,
+            memory_limit_bytes: 1 << 30,
+            segment_bytes: 1 << 22,
+            datagram_size_max: 6,
+            directory: [0; 2],
+            seed: 1,
+        };
+        let mut out = Outbox::default();
+        (Replica::recover(config, Stored { meta, ..Stored::default() }, Time(1), &mut out), out)
+    }
+
+    /// The same, once all its writes are done.
+    fn started(configured: u8, meta: Option<Meta>) -> Replica {
+        let (mut replica, mut out) = starting(configured, meta);
+        for _ in 0..9 {
+            let numbers = out.log.iter().map(|w| w.number).chain(out.meta.iter().map(|w| w.number));
+            let Some(number) = numbers.max() else { break };
+            out = Outbox::default();
+            replica.step(Time(2), Input::Durable(number), &mut out);
+            replica.step(Time(2), Input::Turn, &mut out);
+        }
+        replica
+    }
+
+    #[test]
+    fn each_state_has_its_reason() {
+        let summary = |replica: &Replica| replica.summary();
+        let (replica, _) = starting(1, None);
+        assert_eq!(summary(&replica), (false, "not primary: starting; waiting for the disk".into()));
+        let replica = started(3, None);
+        assert_eq!(summary(&replica), (false, "not primary: blank; waiting for replicas 2, 3".into()));
+        assert_eq!(replica.ready()["ready"], json!(false));
+        let view = view_of(2, 2, Policy::Dynamic);
+        let meta = Meta { id: ReplicaId(1), cluster: view.cluster, installed: Some(view), ..Meta::default() };
+        let (ready, text) = started(2, Some(meta)).summary();
+        assert!(!ready && text.contains("replica 1 restarted and has no rank in view {1,2}"), "{text}");
+        let replica = started(1, None);
+        assert_eq!(summary(&replica), (true, "primary: view {1} of epoch 1".into()));
+        assert_eq!(replica.ready(), json!({ "ready": true, "reason": null }));
+    }
+
+    #[test]
+    fn status_has_what_scripts_rely_on() {
+        let status = started(1, None).status();
+        let expected = json!({
+            "id": 1, "incarnation": 1, "state": "regular", "read_only": false, "primary": true, "epoch": 1,
+            "members": [1], "sequencer": 1, "slot": { "known": 0, "durable": 0, "committed": 0, "applied": 0 },
+            "digest": "0000000000000000", "digest_slot": 0, "policy": "dynamic", "durability": "disk",
+            "version": env!("CARGO_PKG_VERSION"), "reason": null,
+        });
+        for (field, value) in expected.as_object().expect("an object") {
+            assert_eq!(status[field], *value, "{field}");
+        }
+        let status = started(3, None).status();
+        let expected = json!({ "state": "blank", "primary": false, "epoch": 0, "members": [], "sequencer": null });
+        for (field, value) in expected.as_object().expect("an object") {
+            assert_eq!(status[field], *value, "{field}");
+        }
+        assert_eq!(status["reason"], json!("blank; waiting for replicas 2, 3"));
+    }
+
+    #[test]
+    fn members_lists_every_configured_replica() {
+        let members = started(2, None).members();
+        let row = |k: usize| (members[k]["id"].clone(), members[k]["state"].clone(), members[k]["heard_ms"].clone());
+        assert_eq!(row(0), (json!(1), json!("blank"), json!(0)));
+        assert_eq!(row(1), (json!(2), json!("unheard"), json!(null)));
+        assert_eq!((members[1]["address"].clone(), members[2].clone()), (json!("h2:7400"), json!(null)));
+        let members = started(1, None).members();
+        assert_eq!(
+            (&members[0]["state"], &members[0]["epoch"], &members[0]["lag"]),
+            (&json!("regular"), &json!(1), &json!(0))
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_what_would_end_it() {
+        let (view, ids) =
+            (view_of(3, 3, Policy::Dynamic), |list: &[u8]| list.iter().copied().map(ReplicaId).collect::<Vec<_>>());
+        assert_eq!(waiting_for(&view, &ids(&[2])), "view {1,3} of {1,2,3}; waiting for replica 2");
+        assert_eq!(waiting_for(&view, &ids(&[2, 3])), "view {1} of {1,2,3}; waiting for replicas 2, 3");
+    }
 }

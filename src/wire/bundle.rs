@@ -2,7 +2,8 @@
 //! thousand pipelined requests cost one header. Messages, slots and log records are concatenations of bundles.
 //!
 //! ```text
-//! session slot u64, position u32, digest u64 | seen u64 | first number u64 | count u32 | bytes u32 | (varint length, operation)*
+//! session slot u64, position u32, digest u64 | seen u64 | first number u64 | count u32 | bytes u32
+//! (varint length, operation)*
 //! ```
 
 use crate::limits::OPERATION_BYTES_MAX;

@@ -469,8 +469,9 @@ mod tests {
         assert!(ToReplica::decode(&request(OPERATION_BYTES_MAX)[4..]).is_ok());
         let field = |frame: &[u8]| ToReplica::decode(frame).expect_err("out of bounds").field;
         assert_eq!(field(&request(OPERATION_BYTES_MAX + 1)[4..]), "operation");
-        let query = said(&ToReplica::Query { number: 1, stale: false, query: &large[..OPERATION_BYTES_MAX + 1] });
-        assert_eq!(field(&query[4..]), "query");
+        let query = |length: usize| said(&ToReplica::Query { number: 1, stale: false, query: &large[..length] });
+        assert!(ToReplica::decode(&query(QUERY_BYTES_MAX)[4..]).is_ok());
+        assert_eq!(field(&query(QUERY_BYTES_MAX + 1)[4..]), "query");
         assert_eq!(field(&[&[kind::QUERY][..], &[0; 8], &[2]].concat()), "stale");
         assert_eq!(field(&[&[kind::ADMIN][..], &[0; 8], &[9]].concat()), "admin");
         assert_eq!(field(b"\x01ftqd\x00\x01"), "magic");

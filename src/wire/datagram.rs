@@ -7,12 +7,12 @@
 //! (kind u8, fields)*
 //! ```
 
-use crate::group::view::{put_run, run, View};
-use crate::limits::{DATAGRAM_BYTES_MAX, REPLICAS_MAX};
+use crate::limits::{DATAGRAM_BYTES_MAX, HEADER_ROOM_BYTES, REPLICAS_MAX};
 use crate::types::{
     ClusterId, Digest, GroupTime, Incarnation, Mseq, PacketNumber, Rank, ReplicaId, Run, Slot, ViewTag,
 };
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
+use crate::wire::view::{put_run, run, View};
 
 /// The version of the datagram format: raised with every change that an old peer would misread.
 pub const VERSION: u8 = 1;
@@ -22,6 +22,7 @@ const PACKET_AT: usize = 30;
 pub const HEADER_BYTES_MIN: usize = PACKET_AT + 16 + 1 + 32 + 4 + 1;
 /// Bytes of a header with everyone heard.
 pub const HEADER_BYTES_MAX: usize = HEADER_BYTES_MIN + 9 * REPLICAS_MAX;
+const _: () = assert!(HEADER_ROOM_BYTES >= HEADER_BYTES_MAX, "every header must fit");
 /// Bytes of a DATA frame before its payload.
 pub const DATA_HEADER_BYTES: usize = 1 + 1 + 8 + 1 + 4 + 4 + 4;
 
@@ -371,9 +372,10 @@ impl<'a> Frame<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::view::tests::view_of;
-    use crate::group::view::Policy;
+    use crate::limits::COUNTER_MAX;
     use crate::types::{Birth, Incarnation};
+    use crate::wire::view::tests::view_of;
+    use crate::wire::view::Policy;
     use quickcheck::quickcheck;
 
     fn hex(bytes: &[u8]) -> String {
@@ -572,6 +574,10 @@ mod tests {
         order[17] += 1;
         order.extend_from_slice(&[0; 8]);
         assert_eq!(decoded(&order), Err(DecodeError { field: "cuts" }));
+        let far = |slot, cut| encoded(&Frame::Order { slot: Slot(slot), time: GroupTime(0), cuts: cuts(&[cut]) });
+        assert!(decoded(&far(COUNTER_MAX, COUNTER_MAX)).is_ok());
+        assert_eq!(decoded(&far(COUNTER_MAX + 1, 0)), Err(DecodeError { field: "slot" }));
+        assert_eq!(decoded(&far(1, COUNTER_MAX + 1)), Err(DecodeError { field: "cut" }));
         let order = encoded(&Frame::Order { slot: Slot(0), time: GroupTime(0), cuts: cuts(&[]) });
         assert_eq!(decoded(&order), Err(DecodeError { field: "cuts" }));
 

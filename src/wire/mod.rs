@@ -7,5 +7,6 @@ pub mod codec;
 pub mod datagram;
 pub mod digest;
 pub mod operation;
+pub mod view;
 
 pub use codec::{DecodeError, Decoded};

@@ -10,7 +10,7 @@ mod search;
 mod walk;
 mod world;
 
-use ftq::group::view::Policy;
+use ftq::wire::view::Policy;
 use search::{Limits, Search};
 use world::World;
 
@@ -84,8 +84,8 @@ fn scripts_do_no_harm() {
 fn every_broken_variant_is_caught() {
     let (from, most) = (number("EXPLORE_FROM", 1), number("EXPLORE_BROKEN", 6_000));
     let mut missed = Vec::new();
-    for (variant, rule) in ftq::group::broken::CHANGE_VARIANTS {
-        ftq::group::broken::set(Some(variant));
+    for (variant, rule) in ftq::broken::CHANGE_VARIANTS {
+        ftq::broken::set(Some(variant));
         let script = script::SCRIPTS.iter().find(|(name, _)| name == variant);
         let scripted = script.and_then(|(_, script)| script(&mut script::Stage::new()).err());
         let walked = || {
@@ -101,6 +101,6 @@ fn every_broken_variant_is_caught() {
             (None, None) => missed.push(*variant),
         }
     }
-    ftq::group::broken::set(None);
+    ftq::broken::set(None);
     assert!(missed.is_empty(), "not caught in {most} walks: {missed:?}");
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use ftq::group::broken::is as is_broken;
+use ftq::broken::is as is_broken;
 use ftq::group::change::{votes, Acceptor, Action, Change, ChangeFrame, LogEnd, Surroundings};
-use ftq::group::view::{Ballot, BookEntry, Durability, Policy, View};
 use ftq::types::{Birth, ClusterId, Digest, Epoch, GroupTime, Incarnation, ReplicaId, Run, Slot, Time};
+use ftq::wire::view::{Ballot, BookEntry, Durability, Policy, View};
 
 /// What a slot holds. Each slot of an epoch is announced once, so epoch and slot say it all, but for who announced it.
 type Value = (u64, u64, u64);

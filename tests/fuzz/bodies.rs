@@ -1,7 +1,6 @@
 //! What each fuzz target does with its bytes. Plain functions: cargo-fuzz calls them through `fuzz_targets`, and the
 //! ordinary test `corpus` calls them with every committed file. They panic where something is wrong.
 
-use ftq::group::view::{BookEntry, Durability, Peer, Policy};
 use ftq::limits::SEGMENT_BYTES;
 use ftq::log::{replay, LogWrite, Record, SegmentNumber, Writer};
 use ftq::replica::machine::{Machine, Replies};
@@ -11,10 +10,14 @@ use ftq::wire::bundle::Bundler;
 use ftq::wire::client::{first_frame, ToClient, ToReplica};
 use ftq::wire::codec::{Put, Reader};
 use ftq::wire::datagram::{seal, Frame, Header};
+use ftq::wire::view::{BookEntry, Durability, Peer, Policy};
 use std::net::{IpAddr, Ipv4Addr};
 
+/// What a target does with its bytes.
+pub type Body = fn(&[u8]);
+
 /// The targets and their names.
-pub const TARGETS: [(&str, fn(&[u8])); 4] =
+pub const TARGETS: [(&str, Body); 4] =
     [("datagram", datagram), ("client_frame", client_frame), ("log_replay", log_replay), ("apply", apply)];
 
 pub fn host(id: u8) -> IpAddr {

@@ -10,11 +10,15 @@ use ftq::types::{ClientId, RequestNumber, SessionId};
 use ftq::wire::answer::Code;
 use ftq::wire::client::{kind, ToClient, ToReplica, VERSION};
 
-use crate::clock::{Nanos, MS};
-use crate::judges::Judges;
-use crate::plan::Load;
-use crate::tally::Tally;
-use crate::workload;
+use super::clock::{Nanos, MS};
+use super::judges::Judges;
+use super::plan::Load;
+use super::tally::Tally;
+use super::workload;
+
+/// After a refusal: how long to wait before asking again, at first and at most.
+const BACK_OFF_MIN: Nanos = 10 * MS;
+const BACK_OFF_MAX: Nanos = 640 * MS;
 
 /// What a client does to its connections.
 #[derive(Debug)]
@@ -63,6 +67,8 @@ pub struct Client {
     old: Option<Old>,
     /// After a refusal: when to send everything unanswered again.
     again_at: Option<Nanos>,
+    /// How long after the next one: longer each time, until something is answered.
+    back_off: Nanos,
     /// How long it waits for any answer before it moves.
     patience: Nanos,
     heard_at: Nanos,
@@ -92,7 +98,9 @@ impl Client {
             queries: BTreeMap::new(),
             old: None,
             again_at: None,
-            patience: rng.between(300 * MS, 2000 * MS),
+            back_off: BACK_OFF_MIN,
+            // Who never asks again finds out whether the group itself loses anything.
+            patience: if rng.chance(500_000) { 3_600_000 * MS } else { rng.between(300 * MS, 2000 * MS) },
             heard_at: 0,
             rng,
             acts: Vec::new(),
@@ -121,18 +129,18 @@ impl Client {
         )
     }
 
-    /// Does what is due. When to be woken again.
-    pub fn wake(&mut self, now: Nanos, judges: &mut Judges, tally: &mut Tally) -> Option<Nanos> {
+    /// Does what is due. When to be woken again. Of its own accord it dies and moves only when nothing else woke it.
+    pub fn wake(&mut self, now: Nanos, by_timer: bool, judges: &mut Judges, tally: &mut Tally) -> Option<Nanos> {
         if self.dead {
             return None;
         }
-        if self.faulty && self.rng.chance(2_000) {
+        if by_timer && self.faulty && self.rng.chance(2_000) {
             tally.fault("client died");
             self.dead = true;
             self.leave();
             return None;
         }
-        if self.waits() && now >= self.heard_at + self.patience || self.faulty && self.rng.chance(5_000) {
+        if self.waits() && now >= self.heard_at + self.patience || by_timer && self.faulty && self.rng.chance(8_000) {
             tally.fault("client moved");
             self.leave();
         }
@@ -316,6 +324,7 @@ impl Client {
 
     /// True for the first answer to a request.
     fn on_answer(&mut self, number: u64, now: Nanos) -> bool {
+        self.back_off = BACK_OFF_MIN;
         let Some(operation) = self.requests.remove(&number) else { return false };
         if self.faulty && self.rng.chance(20_000) {
             let at = now + self.rng.between(0, 500 * MS);
@@ -338,13 +347,12 @@ impl Client {
             kind::QUERY if !for_now => {
                 self.queries.remove(&number);
             }
-            _ if self.rng.chance(200_000) => self.leave_soon(now),
-            _ => self.again_at = self.again_at.or(Some(now + self.rng.between(5 * MS, 100 * MS))),
+            _ if self.again_at.is_none() && self.rng.chance(200_000) => self.leave(),
+            _ if self.again_at.is_none() => {
+                self.again_at = Some(now + self.rng.between(self.back_off / 2, self.back_off));
+                self.back_off = (2 * self.back_off).min(BACK_OFF_MAX);
+            }
+            _ => {}
         }
-    }
-
-    /// Moves at the next wake.
-    fn leave_soon(&mut self, now: Nanos) {
-        self.heard_at = now.saturating_sub(self.patience);
     }
 }

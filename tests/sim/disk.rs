@@ -8,7 +8,7 @@ use ftq::log::SegmentNumber;
 use ftq::rng::Rng;
 use ftq::types::WriteNumber;
 
-use crate::clock::{Nanos, MS, US};
+use super::clock::Nanos;
 
 const SECTOR_BYTES: usize = 512;
 
@@ -54,7 +54,10 @@ pub struct Pace {
 }
 
 impl Pace {
-    pub const FAST: Pace = Pace { least_ns: 50 * US, most_ns: MS, stall_ppm: 0, stall_ns: 0 };
+    /// Always the same.
+    pub fn exact(ns: Nanos) -> Pace {
+        Pace { least_ns: ns, most_ns: ns, stall_ppm: 0, stall_ns: 0 }
+    }
 
     fn draw(&self, rng: &mut Rng) -> Nanos {
         let stall = if rng.chance(self.stall_ppm) { rng.between(0, self.stall_ns) } else { 0 };

@@ -4,22 +4,24 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use ftq::limits::ORIGIN_BYTES_MAX;
+use ftq::limits::{ORIGIN_BYTES_MAX, WINDOW_BYTES};
 use ftq::log::{replay, LogWrite, Meta, MetaWrite};
-use ftq::replica::{Dest, Input, Level, Outbox, Replica, Stored};
-use ftq::types::{ClientId, ReplicaId, SessionId, WriteNumber};
+use ftq::replica::{Input, Level, Outbox, Replica, Stored};
+use ftq::types::{ClientId, Dest, ReplicaId, SessionId, WriteNumber};
+use ftq::wire::bundle::BUNDLE_BYTES_MAX;
 use ftq::wire::client::{first_frame, kind, ToClient, ToReplica};
 
-use crate::client::Act;
-use crate::clock::{Nanos, MS, US};
-use crate::disk::{File, Lane};
-use crate::net::{self, Fate};
-use crate::node::cleared;
-use crate::wiretap::describe;
-use crate::world::{Bytes, Event, World};
+use super::client::Act;
+use super::clock::{Nanos, MS, US};
+use super::disk::{File, Lane};
+use super::net::{self, Fate};
+use super::node::cleared;
+use super::wiretap::{describe, number};
+use super::words;
+use super::world::{Bytes, Event, World};
 
-/// The clients of `World::clients`; whoever is beyond them is a vandal.
-const NO_CLIENT: usize = usize::MAX;
+/// Who is none of `World::clients`: a vandal, or a transcript's client.
+pub const NO_CLIENT: usize = usize::MAX;
 
 /// One stream between a client and a replica, in order both ways.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub struct Connection {
     /// Frames that wait until the replica takes them.
     inbox: VecDeque<Bytes>,
     /// Which session the replica was last told: replies are judged by it.
-    session: SessionId,
+    pub session: SessionId,
     up_at: Nanos,
     down_at: Nanos,
     /// The replica knows of it and was not told that it is gone.
@@ -44,6 +46,10 @@ fn judge_bounds(replica: &Replica, members: usize) -> Result<(), String> {
     let held = replica.buffered_bytes();
     if held > most {
         return Err(format!("I10: {held} bytes are buffered, {most} at most may be"));
+    }
+    let window = replica.group().regular().map_or(0, |regular| regular.flow.window_bytes());
+    if window > WINDOW_BYTES + BUNDLE_BYTES_MAX {
+        return Err(format!("I10: {window} own bytes are under way, the window is {WINDOW_BYTES}"));
     }
     Ok(())
 }
@@ -84,6 +90,9 @@ impl World {
             return Ok(());
         };
         replica.step(node.clock.read(now), input, &mut out);
+        if self.trace.is_on() {
+            self.trace_positions(index);
+        }
         self.carry_out(index, out)?;
         if turn {
             self.nodes[index].judge_spin(now)?;
@@ -92,6 +101,19 @@ impl World {
         }
         self.expect_wake(index);
         Ok(())
+    }
+
+    /// Where a replica stands, if that changed.
+    pub fn trace_positions(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let Some(replica) = &node.replica else { return };
+        let (known, durable, committed) = (replica.known(), replica.durable(), replica.committed());
+        let positions =
+            format!("known {known} durable {durable} committed {committed} applied {}", replica.applied().0);
+        if node.positions != positions {
+            self.trace.line(self.now, &format!("r{}", index + 1), format_args!("   {positions}"));
+            self.nodes[index].positions = positions;
+        }
     }
 
     fn expect_turn(&mut self, index: usize) {
@@ -108,9 +130,9 @@ impl World {
         let node = &mut self.nodes[index];
         let Some(deadline) = node.replica.as_ref().and_then(Replica::deadline) else { return };
         let due = node.clock.when(deadline).max(self.now);
-        if node.wake_at.is_none_or(|at| due < at) {
+        if node.wake_at.is_none() || due < node.wake_due {
             let at = due + node.lateness();
-            node.wake_at = Some(at);
+            (node.wake_at, node.wake_due) = (Some(at), due);
             let life = node.life;
             self.schedule(at, Event::Wake { node: index, life });
         }
@@ -145,8 +167,17 @@ impl World {
     pub fn on_datagram(&mut self, to: usize, from: IpAddr, bytes: &Bytes) -> Result<(), String> {
         self.trace.event(self.now, 3, to as u64, bytes);
         if self.trace.is_on() {
-            let text = format!("<- {from} {}", describe(bytes));
+            let what = if self.nodes[to].exact { number(bytes) } else { describe(bytes) };
+            let from = net::index(from).map_or(from.to_string(), |index| (index + 1).to_string());
+            let text = format!("<- {from} {what}");
             self.trace.line(self.now, &format!("r{}", to + 1), format_args!("{text}"));
+        }
+        if self.nodes[to].replica.is_none() {
+            if let Some(sender) = net::index(from).filter(|&sender| sender < self.plan.replicas) {
+                self.tally.fault("port unreachable");
+                self.schedule(self.now + MS, Event::Unreachable { to: sender, peer: to });
+            }
+            return Ok(());
         }
         self.step(to, Input::Datagram { from, bytes })
     }
@@ -206,7 +237,7 @@ impl World {
             judge_bounds(replica, self.plan.replicas)?;
         }
         for (connection, bytes) in clients.drain(..) {
-            self.to_client(connection, &bytes)?;
+            self.write_to_client(connection, &bytes)?;
         }
         for connection in hang_up.drain(..) {
             self.hang_up(connection);
@@ -257,7 +288,7 @@ impl World {
                 self.tally.fault("bit flipped");
             }
             self.remember(to, net::address(from), &bytes);
-            match self.net.send(from, to, bytes.len(), self.now) {
+            match self.net.send(from, to, &bytes, self.now) {
                 Fate::Lost(how) => {
                     self.tally.fault(how);
                     if self.trace.is_on() {
@@ -277,7 +308,7 @@ impl World {
     }
 
     /// A replica writes to a client. What it says is judged now, whether it arrives or not.
-    fn to_client(&mut self, connection: ClientId, bytes: &[u8]) -> Result<(), String> {
+    fn write_to_client(&mut self, connection: ClientId, bytes: &[u8]) -> Result<(), String> {
         let mut at = 0;
         while at < bytes.len() {
             let next = first_frame(&bytes[at..]).map_err(|e| format!("a frame that is none for a client: {e}"))?;
@@ -301,7 +332,7 @@ impl World {
             return Err("a client is written to that never came".to_owned());
         };
         if self.trace.is_on() {
-            let text = crate::model::brief(&format!("{decoded:?}"));
+            let text = words::answered(&decoded);
             self.trace.line(self.now, &format!("r{}", c.node + 1), format_args!("=> c{connection} {text}"));
         }
         let vandal = c.client == NO_CLIENT;
@@ -310,7 +341,12 @@ impl World {
                 c.session = session;
                 self.judges.opened(token, session)
             }
-            ToClient::Reply { number, slot, answer } => self.judges.replies(c.session, number.0, slot, answer),
+            ToClient::Reply { number, slot, answer } => {
+                if self.judges.replies(c.session, number.0, slot, answer)? {
+                    self.tally.mark(ftq::marks::ANSWERED_AGAIN);
+                }
+                Ok(())
+            }
             ToClient::Found { number, slot, answer } if !vandal => self.judges.finds(connection, number, slot, answer),
             ToClient::Refused { refused: kind::REQUEST, number, maybe_done, .. } if !vandal => {
                 self.judges.refuses(c.session, number, maybe_done)
@@ -320,6 +356,9 @@ impl World {
     }
 
     fn stream_delay(&mut self) -> Nanos {
+        if self.nodes[0].exact {
+            return 100 * US;
+        }
         self.rng.between(20 * US, 200 * US) + if self.in_faults() && self.rng.chance(10_000) { 20 * MS } else { 0 }
     }
 
@@ -342,29 +381,27 @@ impl World {
             return Ok(());
         }
         c.inbox.push_back(frame);
+        self.nodes[index].frames_of.push_back(connection);
         self.hand_over_frames(index)
     }
 
     /// Hands over what clients sent, as long as the replica takes it.
     fn hand_over_frames(&mut self, index: usize) -> Result<(), String> {
-        let waiting = |world: &World| {
-            let mut all = world.connections.iter();
-            all.find(|(_, c)| c.node == index && !c.inbox.is_empty()).map(|(&connection, _)| connection)
-        };
-        while let Some(connection) = waiting(self) {
+        while let Some(&connection) = self.nodes[index].frames_of.front() {
             if !self.nodes[index].replica.as_ref().is_some_and(Replica::accepts) {
-                self.tally.mark(crate::marks::CLIENTS_WAIT);
+                self.tally.mark(super::marks::CLIENTS_WAIT);
                 break;
             }
-            let c = self.connections.get_mut(&connection).expect("it was just found");
-            let frame = c.inbox.pop_front().expect("it is not empty");
+            self.nodes[index].frames_of.pop_front();
+            let Some(c) = self.connections.get_mut(&connection) else { continue };
+            let Some(frame) = c.inbox.pop_front() else { continue };
             if let Ok(ToReplica::Use { session }) = ToReplica::decode(&frame) {
                 c.session = session;
             }
             c.open = true;
             self.trace.event(self.now, 6, connection.0, &frame);
             if self.trace.is_on() {
-                let text = crate::model::brief(&format!("{:?}", ToReplica::decode(&frame)));
+                let text = words::asked(&frame);
                 self.trace.line(self.now, &format!("r{}", index + 1), format_args!("<= c{connection} {text}"));
             }
             self.step(index, Input::Frame { client: connection, frame: &frame })?;
@@ -386,7 +423,8 @@ impl World {
         let Some(index) = self.connections.get(&connection).map(|c| c.client) else { return Ok(()) };
         let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
         client.on_close(connection);
-        self.on_client_now(index)
+        self.wake_client(index, false);
+        Ok(())
     }
 
     /// A frame of a replica arrives at its client.
@@ -396,19 +434,20 @@ impl World {
         self.trace.event(self.now, 8, connection.0, frame);
         let decoded = ToClient::decode(frame).expect("it was decoded when it was sent");
         client.on_frame(self.now, connection, &decoded, &mut self.judges, &mut self.tally);
-        self.on_client_now(index)
+        self.wake_client(index, false);
+        Ok(())
     }
 
     pub fn on_client(&mut self, index: usize) -> Result<(), String> {
         if self.client_wakes[index].is_some_and(|at| at <= self.now) {
-            self.on_client_now(index)?;
+            self.wake_client(index, true);
         }
         Ok(())
     }
 
     /// A client looks at what is due.
-    pub fn on_client_now(&mut self, index: usize) -> Result<(), String> {
-        let wake = self.clients[index].wake(self.now, &mut self.judges, &mut self.tally);
+    pub fn wake_client(&mut self, index: usize, by_timer: bool) {
+        let wake = self.clients[index].wake(self.now, by_timer, &mut self.judges, &mut self.tally);
         if let Some(at) = wake.filter(|&at| self.client_wakes[index].is_none_or(|old| old <= self.now || at < old)) {
             self.client_wakes[index] = Some(at);
             self.schedule(at, Event::Client { index });
@@ -416,12 +455,6 @@ impl World {
         for act in std::mem::take(&mut self.clients[index].acts) {
             self.act(index, act);
         }
-        Ok(())
-    }
-
-    /// A connection of someone who keeps no rules.
-    pub fn connect_vandal(&mut self, connection: ClientId, replica: usize) {
-        self.act(NO_CLIENT, Act::Connect { connection, replica });
     }
 
     pub fn act(&mut self, client: usize, act: Act) {

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use ftq::types::{ClientId, RequestNumber, SessionId, Slot};
 use ftq::wire::client::{ToReplica, VERSION};
 
-use crate::client::Act;
-use crate::clock::{Nanos, MS, SECOND};
-use crate::disk::Pace;
-use crate::net;
-use crate::plan::LastAct;
-use crate::workload;
-use crate::world::{Bytes, Event, World};
+use super::client::Act;
+use super::clock::{Nanos, MS, SECOND};
+use super::disk::Pace;
+use super::driver::NO_CLIENT;
+use super::net;
+use super::plan::LastAct;
+use super::workload;
+use super::world::{Bytes, Event, World};
 
 /// Datagrams kept to be replayed later.
 const OLD_DATAGRAMS: usize = 64;
@@ -43,7 +44,7 @@ impl World {
 
     /// Keeps a datagram so that it may be replayed much later.
     pub fn remember(&mut self, to: usize, from: IpAddr, bytes: &Bytes) {
-        if self.plan.faults.garbage && self.rng.chance(50_000) {
+        if self.nodes[to].exact || self.plan.faults.garbage && self.rng.chance(50_000) {
             if self.old.len() == OLD_DATAGRAMS {
                 self.old.pop_front();
             }
@@ -135,7 +136,7 @@ impl World {
         self.vandals += 1;
         let connection = ClientId(VANDALS_FROM + self.vandals);
         let replica = self.rng.below(self.plan.replicas as u64) as usize;
-        self.connect_vandal(connection, replica);
+        self.act(NO_CLIENT, Act::Connect { connection, replica });
         let mut frames = Vec::new();
         let mut add = |frame: ToReplica<'_>| {
             let mut bytes = Vec::new();
@@ -161,10 +162,10 @@ impl World {
             _ => frames.push((0..self.rng.between(5, 60)).map(|_| self.rng.next_u64() as u8).collect()),
         }
         for frame in frames {
-            self.act(usize::MAX, Act::Send { connection, frame });
+            self.act(NO_CLIENT, Act::Send { connection, frame });
         }
         if self.rng.chance(500_000) {
-            self.act(usize::MAX, Act::Close { connection });
+            self.act(NO_CLIENT, Act::Close { connection });
         }
         let next = self.now + self.rng.below(300 * MS);
         self.schedule(next, Event::Vandal);

@@ -8,7 +8,7 @@ use ftq::log::{record, Replay, SegmentNumber};
 use ftq::types::{ClientId, Digest, GroupTime, SessionId, Slot, WriteNumber};
 use ftq::wire::digest::slot_digest;
 
-use crate::model::{brief, Model};
+use super::model::{brief, Model};
 
 /// One content of a slot. Two replicas that hold the same share it.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ struct Sent {
     copies: u32,
     /// Copies refused as certainly not done.
     refused: u32,
+    answered: bool,
 }
 
 /// A query that some client sent on one connection.
@@ -223,14 +224,15 @@ impl Judges {
     /// A client sends a request, or sends it again.
     pub fn sends(&mut self, session: SessionId, number: u64, operation: &Rc<[u8]>) {
         let floor = self.answered;
-        let fresh = Sent { operation: operation.clone(), floor, copies: 0, refused: 0 };
+        let fresh = Sent { operation: operation.clone(), floor, copies: 0, refused: 0, answered: false };
         self.sent.entry((session, number)).or_insert(fresh).copies += 1;
     }
 
     /// A client asks.
     pub fn asks(&mut self, client: ClientId, number: u64, query: &Rc<[u8]>, stale: bool) {
         let question = Question { query: query.clone(), floor: self.answered, stale };
-        self.questions.insert((client, number), question);
+        // Asked again on one connection, the earlier copy may be the one that is answered.
+        self.questions.entry((client, number)).or_insert(question);
     }
 
     /// A replica turns a request away.
@@ -247,12 +249,14 @@ impl Judges {
         Ok(())
     }
 
-    /// A replica answers a request. Judged when it is said, whoever may hear it.
-    pub fn replies(&self, session: SessionId, number: u64, slot: Slot, answer: &[u8]) -> Result<(), String> {
+    /// A replica answers a request. Judged when it is said, whoever may hear it. True where it was answered before.
+    pub fn replies(&mut self, session: SessionId, number: u64, slot: Slot, answer: &[u8]) -> Result<bool, String> {
         if slot > self.agreed() {
             return Err(format!("I2: slot {slot} is answered and not agreed"));
         }
-        self.model.judge_reply(session, number, slot, answer).map_err(|e| format!("I3: {e}"))
+        self.model.judge_reply(session, number, slot, answer).map_err(|e| format!("I3: {e}"))?;
+        let sent = self.sent.get_mut(&(session, number));
+        Ok(sent.is_some_and(|sent| std::mem::replace(&mut sent.answered, true)))
     }
 
     /// A replica says which session a token opened.

@@ -2,7 +2,7 @@
 //!
 //! As a test it runs a fixed set of seeds. By hand:
 //! `cargo test --profile sim --test sim -- --seeds 1000 --from 0 --jobs 2 [--trace] [--marks]`, and with the feature
-//! `broken`: `-- --broken all --seeds 500`.
+//! `broken`: `-- --broken all --seeds 500`; `-- --transcripts DIRECTORY` replays transcripts from elsewhere.
 
 mod client;
 mod clock;
@@ -19,16 +19,19 @@ mod plan;
 mod runner;
 mod tally;
 mod trace;
+pub mod transcript;
 mod wiretap;
+mod words;
 mod workload;
 mod world;
 
 fn main() {
     let options = options::read();
     let code = match options.mode {
-        options::Mode::Test => runner::test(),
+        options::Mode::Test => runner::test(&options),
         options::Mode::Seeds => runner::seeds(&options),
         options::Mode::Broken(ref name) => runner::broken(&options, name),
+        options::Mode::Transcripts(ref directory) => transcript::run(directory.as_ref(), false),
     };
     std::process::exit(code);
 }

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ftq::rng::Rng;
 
-use crate::clock::{Nanos, MS, US};
-use crate::plan::Faults;
+use super::clock::{Nanos, MS, US};
+use super::plan::Faults;
+use super::wiretap::has_frame;
 
 /// The weather of one directed link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,7 +39,19 @@ pub struct Net {
     links: Vec<Link>,
     faults: Faults,
     delay_ns: Nanos,
+    /// Datagrams that a transcript wants lost.
+    pub drops: Vec<Drop>,
     rng: Rng,
+}
+
+/// The next `left` datagrams on one link with a frame of this kind are lost.
+#[derive(Clone, Debug)]
+pub struct Drop {
+    pub from: usize,
+    pub to: usize,
+    /// As `wiretap::describe` names it; `any` for every datagram.
+    pub kind: String,
+    pub left: u64,
 }
 
 /// The address of the replica with this index.
@@ -46,11 +59,19 @@ pub fn address(index: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, index as u8 + 1))
 }
 
+/// Whose address this is.
+pub fn index(address: IpAddr) -> Option<usize> {
+    match address {
+        IpAddr::V4(v4) if v4.octets()[..3] == [10, 0, 0] => usize::from(v4.octets()[3]).checked_sub(1),
+        _ => None,
+    }
+}
+
 impl Net {
     pub fn new(replicas: usize, faults: &Faults, mut rng: Rng) -> Net {
         let delay_ns = *rng.pick(&[10 * US, 50 * US, 200 * US, 2 * MS]);
-        let mut net =
-            Net { replicas, links: vec![Link::default(); replicas * replicas], faults: faults.clone(), delay_ns, rng };
+        let links = vec![Link::default(); replicas * replicas];
+        let mut net = Net { replicas, links, faults: faults.clone(), delay_ns, drops: Vec::new(), rng };
         net.calm();
         if net.faults.mtu_hole && replicas > 1 {
             let bytes = *net.rng.pick(&[1000, 1000, 1200, 1400, 4000, 9000]);
@@ -67,7 +88,8 @@ impl Net {
     /// A network that delivers everything after `delay_ns`, for transcripts.
     pub fn exact(replicas: usize, delay_ns: Nanos) -> Net {
         let link = Link { delay_ns, ..Link::default() };
-        Net { replicas, links: vec![link; replicas * replicas], faults: Faults::none(), delay_ns, rng: Rng::new(0) }
+        let links = vec![link; replicas * replicas];
+        Net { replicas, links, faults: Faults::none(), delay_ns, drops: Vec::new(), rng: Rng::new(0) }
     }
 
     /// No more faults, but for holes: those are how the network is built.
@@ -140,7 +162,30 @@ impl Net {
         kind
     }
 
-    pub fn send(&mut self, from: usize, to: usize, bytes: usize, now: Nanos) -> Fate {
+    /// Sets how long a link takes.
+    pub fn set_delay(&mut self, from: usize, to: usize, delay_ns: Nanos) {
+        self.links[from * self.replicas + to].delay_ns = delay_ns;
+    }
+
+    /// Nothing passes this link before `until`.
+    pub fn cut_until(&mut self, from: usize, to: usize, until: Nanos) {
+        self.links[from * self.replicas + to].cut_until = until;
+    }
+
+    fn is_dropped(&mut self, from: usize, to: usize, datagram: &[u8]) -> bool {
+        let hit = |drop: &&mut Drop| {
+            (drop.from, drop.to) == (from, to)
+                && drop.left > 0
+                && (drop.kind == "any" || has_frame(datagram, &drop.kind))
+        };
+        self.drops.iter_mut().find(hit).map(|drop| drop.left -= 1).is_some()
+    }
+
+    pub fn send(&mut self, from: usize, to: usize, datagram: &[u8], now: Nanos) -> Fate {
+        if !self.drops.is_empty() && self.is_dropped(from, to, datagram) {
+            return Fate::Lost("datagram dropped");
+        }
+        let bytes = datagram.len();
         let rng = &mut self.rng;
         let link = &mut self.links[from * self.replicas + to];
         if now < link.cut_until {

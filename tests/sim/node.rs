@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 
-use ftq::group::view::{BookEntry, Peer};
 use ftq::limits::SEGMENT_BYTES;
 use ftq::replica::{Config, Outbox, Replica};
 use ftq::rng::Rng;
-use ftq::types::ReplicaId;
+use ftq::types::{ClientId, ReplicaId};
+use ftq::wire::view::{BookEntry, Peer};
 
-use crate::clock::{Clock, Nanos, MS, US};
-use crate::disk::Disk;
-use crate::net;
-use crate::plan::Plan;
-use crate::world::Event;
+use super::clock::{Clock, Nanos, MS, US};
+use super::disk::Disk;
+use super::net;
+use super::plan::Plan;
+use super::world::Event;
 
 pub struct Node {
     pub config: Config,
@@ -25,10 +25,16 @@ pub struct Node {
     pub turn_at: Option<Nanos>,
     /// When the loop will look at the replica's deadline.
     pub wake_at: Option<Nanos>,
+    /// The deadline that this is for.
+    pub wake_due: Nanos,
     /// The loop does not run before. What arrives meanwhile waits.
     pub paused_until: Nanos,
     pub waiting: VecDeque<Event>,
     pub waiting_bytes: usize,
+    /// One entry for each frame of a client that waits to be handed over: whose.
+    pub frames_of: VecDeque<ClientId>,
+    /// Where it stood when that was last traced.
+    pub positions: String,
     /// Turns in a row that left the deadline where it was.
     pub spins: u32,
     pub rng: Rng,
@@ -67,9 +73,12 @@ impl Node {
             life: 0,
             turn_at: None,
             wake_at: None,
+            wake_due: 0,
             paused_until: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            frames_of: VecDeque::new(),
+            positions: String::new(),
             spins: 0,
             rng: rng.fork(),
             exact,
@@ -107,6 +116,7 @@ impl Node {
         self.wake_at = None;
         self.waiting.clear();
         self.waiting_bytes = 0;
+        self.frames_of.clear();
         self.paused_until = 0;
     }
 

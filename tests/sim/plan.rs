@@ -1,11 +1,11 @@
 //! What a seed draws before a run begins: its shape, and which faults it may meet. Few faults at a time find more
 //! than all of them always.
 
-use ftq::group::view::{Durability, Policy};
 use ftq::rng::Rng;
+use ftq::wire::view::{Durability, Policy};
 
-use crate::clock::{Nanos, MS, SECOND};
-use crate::disk::{Pace, Tear};
+use super::clock::{Nanos, MS, SECOND};
+use super::disk::{Pace, Tear};
 
 /// Which kinds of faults a run may meet.
 #[derive(Clone, Debug)]
@@ -84,6 +84,8 @@ pub struct Load {
     /// Chances in a million that an item is large, and how large it then is at most.
     pub large_ppm: u32,
     pub large_bytes: u64,
+    /// Of a hundred operations so many are pushes.
+    pub pushes: u64,
     pub query_ppm: u32,
     pub bad_ppm: u32,
 }
@@ -110,11 +112,31 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Nothing by chance, for transcripts.
+    pub fn exact(replicas: usize, disk: Pace) -> Plan {
+        Plan {
+            replicas,
+            policy: Policy::Dynamic,
+            durability: Durability::Disk,
+            load: Load::none(),
+            faults: Faults::none(),
+            faults_from: 0,
+            faults_until: 0,
+            last_act: LastAct::Calm,
+            drift_max_ppm: 0,
+            disk,
+            heartbeat_ms: 50,
+            datagram_size_max: 1,
+            receive_buffer_bytes: 1 << 20,
+            flip: false,
+        }
+    }
+
     pub fn draw(rng: &mut Rng) -> Plan {
         let replicas = *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
         let faultless = rng.chance(50_000);
         let faults = if faultless { Faults::none() } else { Faults::draw(rng) };
-        let faults_until = rng.between(500 * MS, 8 * SECOND);
+        let faults_until = rng.between(500 * MS, 14 * SECOND);
         let stall = *rng.pick(&[0, 10_000, 100_000]);
         let slow = *rng.pick(&[MS, 5 * MS, 5 * MS, 50 * MS]);
         Plan {
@@ -137,11 +159,30 @@ impl Plan {
 }
 
 impl Load {
+    /// Nobody asks for anything.
+    pub fn none() -> Load {
+        Load {
+            clients: 0,
+            requests: 0,
+            gap_ns: 0,
+            pipeline: 1,
+            queues: 1,
+            large_ppm: 0,
+            large_bytes: 0,
+            pushes: 0,
+            query_ppm: 0,
+            bad_ppm: 0,
+        }
+    }
+
     fn draw(rng: &mut Rng, replicas: usize, until: Nanos) -> Load {
         let clients = rng.between(2, 8) as usize;
         let requests = *rng.pick(&[20u64, 50, 100, 100, 200, 400]) * 3 / replicas as u64;
         let requests = requests.max(10);
         let gap_ns = until / requests;
+        if (2..=3).contains(&replicas) && rng.chance(30_000) {
+            return Load::flood(until);
+        }
         let large = rng.chance(100_000);
         Load {
             clients,
@@ -151,8 +192,27 @@ impl Load {
             queues: rng.between(1, 5),
             large_ppm: if large { 20_000 } else { 5_000 },
             large_bytes: if large { 1 << 20 } else { 8_000 },
+            pushes: 50,
             query_ppm: *rng.pick(&[0, 100_000, 300_000]),
             bad_ppm: *rng.pick(&[0, 20_000]),
+        }
+    }
+}
+
+impl Load {
+    /// More than the windows hold.
+    fn flood(until: Nanos) -> Load {
+        Load {
+            clients: 3,
+            requests: 24,
+            gap_ns: until / 1000,
+            pipeline: 24,
+            queues: 2,
+            large_ppm: 900_000,
+            large_bytes: 1 << 20,
+            pushes: 97,
+            query_ppm: 0,
+            bad_ppm: 0,
         }
     }
 }

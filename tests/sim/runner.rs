@@ -6,18 +6,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use ftq::group::broken;
+use ftq::broken;
 
-use crate::marks;
-use crate::options::Options;
-use crate::tally::Tally;
-use crate::trace::Trace;
-use crate::world::World;
+use super::marks;
+use super::model::brief;
+use super::options::Options;
+use super::tally::Tally;
+use super::trace::Trace;
+use super::world::World;
 
 /// Seeds of an ordinary `cargo test`, and how many of them are run twice.
 const TEST_SEEDS: u64 = 60;
 const TWICE_SEEDS: u64 = 6;
-/// Within so many seeds every broken variant is caught, unless `--seeds` says otherwise.
+/// Within so many seeds every broken variant is caught.
+const BROKEN_WITHIN: u64 = 1000;
+/// So many failing seeds end a run.
 const FAILURES_SHOWN: usize = 5;
 
 struct Outcome {
@@ -81,8 +84,9 @@ pub fn seeds(options: &Options) -> i32 {
     failures.sort_by_key(|&(seed, _)| seed);
     for (seed, failure) in &failures {
         println!("seed {seed} FAILED: {failure}");
+        let flip = if options.flip { " --flip" } else { "" };
         println!("    make sim SEEDS=1 FROM={seed} TRACE=1");
-        println!("    cargo test --profile sim --test sim -- --seeds 1 --from {seed} --trace");
+        println!("    cargo test --profile sim --test sim -- --seeds 1 --from {seed} --trace{flip}");
     }
     report(&tally, ran, begun.elapsed().as_secs_f64(), options.jobs);
     let missing: Vec<_> = marks::required().filter(|mark| !tally.marks.contains_key(mark)).collect();
@@ -105,6 +109,7 @@ fn report(tally: &Tally, ran: u64, elapsed: f64, jobs: usize) {
         "{} events, {} datagrams, {} slots, {} answers, {} reads",
         tally.steps, tally.datagrams, tally.slots, tally.answers, tally.reads
     );
+    println!("at the latest {:.2} s after the last fault all was answered", tally.settled_ns_max as f64 / 1e9);
     let list = |counts: &std::collections::BTreeMap<&str, u64>| {
         counts.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
     };
@@ -113,18 +118,12 @@ fn report(tally: &Tally, ran: u64, elapsed: f64, jobs: usize) {
 }
 
 /// `cargo test`: a few seeds, some of them twice, told as the test harness would.
-pub fn test() -> i32 {
+pub fn test(options: &Options) -> i32 {
     keep_panics();
-    let options = Options {
-        mode: crate::options::Mode::Test,
-        from: 0,
-        seeds: TEST_SEEDS,
-        jobs: std::thread::available_parallelism().map_or(1, usize::from),
-        trace: false,
-        marks: false,
-        flip: false,
-    };
-    println!("\nrunning {} tests", TEST_SEEDS + TWICE_SEEDS);
+    let variants = if cfg!(feature = "broken") { broken::VARIANTS } else { &[] };
+    let all = TEST_SEEDS + TWICE_SEEDS + variants.len() as u64;
+    println!("\nrunning {all} tests");
+    let options = Options { seeds: TEST_SEEDS, from: 0, ..options.clone() };
     let (_, mut failures, _) = run_all(&options, usize::MAX, || {});
     for seed in 0..TWICE_SEEDS {
         if run(seed, false, false).hash != run(seed, false, false).hash {
@@ -135,7 +134,9 @@ pub fn test() -> i32 {
         println!("test seed {seed} ... FAILED: {failure}");
         println!("    cargo test --profile sim --test sim -- --seeds 1 --from {seed} --trace");
     }
-    let (failed, all) = (failures.len() as u64, TEST_SEEDS + TWICE_SEEDS);
+    let many = Options { seeds: BROKEN_WITHIN, ..options };
+    let missed = variants.iter().filter(|(variant, rule)| !is_caught(&many, variant, rule)).count() as u64;
+    let failed = failures.len() as u64 + missed;
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(
         "\ntest result: {word}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n",
@@ -151,24 +152,30 @@ pub fn broken(options: &Options, name: &str) -> i32 {
         println!("broken variants need the feature: cargo test --features broken --profile sim --test sim -- ...");
         return 64;
     }
-    let mut missed = 0;
     let wanted: Vec<_> = broken::VARIANTS.iter().filter(|(variant, _)| name == "all" || name == *variant).collect();
     if wanted.is_empty() {
         println!("no variant is called {name}");
         return 64;
     }
-    for &&(variant, rule) in &wanted {
-        let (_, failures, ran) = run_all(options, 1, || activate(variant));
-        match failures.first() {
-            Some((seed, failure)) => println!("{variant:<22} caught after {ran:>5} seeds, by seed {seed}: {failure}"),
-            None => {
-                missed += 1;
-                println!("{variant:<22} NOT CAUGHT in {ran} seeds ({rule})");
-            }
-        }
-    }
+    let options = Options { seeds: if options.seeds_given { options.seeds } else { BROKEN_WITHIN }, ..options.clone() };
+    let missed = wanted.iter().filter(|(variant, rule)| !is_caught(&options, variant, rule)).count();
     println!("{} of {} variants caught", wanted.len() - missed, wanted.len());
     i32::from(missed > 0)
+}
+
+/// Runs seeds until one fails, and says which.
+fn is_caught(options: &Options, variant: &'static str, rule: &str) -> bool {
+    let (_, failures, ran) = run_all(options, 1, || activate(variant));
+    match failures.first() {
+        Some((seed, failure)) => {
+            println!("{variant:<20} caught after {ran:>4} seeds, by seed {seed}: {}", brief(failure));
+            true
+        }
+        None => {
+            println!("{variant:<20} NOT CAUGHT in {ran} seeds ({rule})");
+            false
+        }
+    }
 }
 
 #[cfg(feature = "broken")]

@@ -12,6 +12,8 @@ pub struct Tally {
     pub reads: u64,
     pub datagrams: u64,
     pub virtual_ns: u64,
+    /// The longest time any run took from its last fault until all was answered and all agreed (I9).
+    pub settled_ns_max: u64,
 }
 
 impl Tally {
@@ -32,5 +34,6 @@ impl Tally {
         self.reads += other.reads;
         self.datagrams += other.datagrams;
         self.virtual_ns += other.virtual_ns;
+        self.settled_ns_max = self.settled_ns_max.max(other.settled_ns_max);
     }
 }

@@ -5,18 +5,20 @@ use std::hash::Hasher;
 
 use twox_hash::XxHash3_64;
 
-use crate::clock::Nanos;
+use super::clock::Nanos;
 
 pub struct Trace {
     hasher: XxHash3_64,
     pub printing: bool,
+    /// The moment that lines call 0.
+    pub zero: Nanos,
     /// Lines kept instead of printed, for transcripts.
     pub kept: Option<Vec<String>>,
 }
 
 impl Trace {
     pub fn new(printing: bool) -> Trace {
-        Trace { hasher: XxHash3_64::new(), printing, kept: None }
+        Trace { hasher: XxHash3_64::new(), printing, zero: 0, kept: None }
     }
 
     /// Enters an event into the hash: a kind, whom it befell, and its bytes.
@@ -32,7 +34,7 @@ impl Trace {
 
     /// One line. Call only where `is_on`, for the text costs.
     pub fn line(&mut self, at: Nanos, whom: &str, what: fmt::Arguments<'_>) {
-        let line = format!("{:>12.6} {whom:<4} {what}", at as f64 / 1e6);
+        let line = format!("{:>12.6} {whom:<4} {what}", (at - self.zero) as f64 / 1e6);
         match &mut self.kept {
             Some(lines) => lines.push(line),
             None => println!("{line}"),

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use ftq::group::view::View;
 use ftq::limits::{DATAGRAM_BYTES_MAX, RESEND_BURST_BYTES, RESEND_BYTES_PER_SECOND};
-use ftq::replica::Dest;
+use ftq::types::Dest;
 use ftq::types::{GroupTime, Rank, ReplicaId, Slot, ViewTag};
 use ftq::wire::codec::Reader;
 use ftq::wire::datagram::{Cuts, Frame, Header};
+use ftq::wire::view::View;
 
-use crate::clock::{Nanos, SECOND};
+use super::clock::{Nanos, SECOND};
 
 /// What one replica has sent to another.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,7 +104,8 @@ impl Wiretap {
             // Clocks may run 5 % fast.
             let drained = (at - bucket.at) as f64 * 1.06 * RESEND_BYTES_PER_SECOND as f64 / SECOND as f64;
             *bucket = Bucket { bytes: (bucket.bytes - drained).max(0.0) + bytes as f64, at };
-            if bucket.bytes > (RESEND_BURST_BYTES + DATAGRAM_BYTES_MAX as u64) as f64 {
+            // What was granted before a pause of the loop leaves with what is granted after it.
+            if bucket.bytes > (2 * RESEND_BURST_BYTES + DATAGRAM_BYTES_MAX as u64) as f64 {
                 return Err(format!("I10: replica {} sends more again than its limit", from + 1));
             }
         }
@@ -124,6 +125,16 @@ pub fn describe(bytes: &[u8]) -> String {
         text.push_str(&describe_frame(&frame));
     }
     text
+}
+
+/// Whether a datagram carries a frame of this kind.
+pub fn has_frame(bytes: &[u8], kind: &str) -> bool {
+    describe(bytes).split(" | ").skip(1).any(|frame| frame.split(' ').next() == Some(kind))
+}
+
+/// How a datagram's arrival is told: it was described when it left.
+pub fn number(bytes: &[u8]) -> String {
+    Header::decode(bytes).map_or_else(|_| describe(bytes), |(header, _)| format!("#{}", header.packet))
 }
 
 fn describe_frame(frame: &Frame<'_>) -> String {

@@ -5,7 +5,7 @@ use ftq::rng::Rng;
 use ftq::wire::codec::{Put, Reader};
 use ftq::wire::operation::{service, Items, QueueOperation, QueueQuery, SessionOperation, Target};
 
-use crate::plan::Load;
+use super::plan::Load;
 
 /// A query's or operation's bytes.
 pub type Bytes = Vec<u8>;
@@ -39,14 +39,17 @@ pub fn operation(rng: &mut Rng, load: &Load, client: usize, number: u64) -> Byte
     if rng.chance(load.bad_ppm) {
         return nonsense(rng);
     }
-    match rng.below(100) {
-        0..=49 => push(rng, load, client, number, &mut bytes),
-        50..=89 => {
+    if rng.below(100) < load.pushes {
+        push(rng, load, client, number, &mut bytes);
+        return bytes;
+    }
+    match rng.below(50) {
+        0..=39 => {
             let count = count(rng);
             with_target(rng, load, |target| QueueOperation::Pop { target, count }.encode(&mut bytes));
         }
-        90..=94 => QueueOperation::Create { label: &label(rng, load) }.encode(&mut bytes),
-        95..=96 => with_target(rng, load, |target| QueueOperation::Destroy { target }.encode(&mut bytes)),
+        40..=44 => QueueOperation::Create { label: &label(rng, load) }.encode(&mut bytes),
+        45..=46 => with_target(rng, load, |target| QueueOperation::Destroy { target }.encode(&mut bytes)),
         _ => with_target(rng, load, |target| QueueOperation::Purge { target }.encode(&mut bytes)),
     }
     bytes

@@ -7,23 +7,23 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use ftq::group::view::Durability;
 use ftq::log::replay;
 use ftq::replica::Outbox;
 use ftq::rng::Rng;
 use ftq::types::{ClientId, Digest, Slot, WriteNumber};
+use ftq::wire::view::Durability;
 
-use crate::client::Client;
-use crate::clock::{Nanos, MS, SECOND};
-use crate::disk::Lane;
-use crate::driver::Connection;
-use crate::judges::Judges;
-use crate::net::Net;
-use crate::node::Node;
-use crate::plan::{LastAct, Plan};
-use crate::tally::Tally;
-use crate::trace::Trace;
-use crate::wiretap::Wiretap;
+use super::client::Client;
+use super::clock::{Nanos, MS, SECOND};
+use super::disk::Lane;
+use super::driver::Connection;
+use super::judges::Judges;
+use super::net::Net;
+use super::node::Node;
+use super::plan::{LastAct, Plan};
+use super::tally::Tally;
+use super::trace::Trace;
+use super::wiretap::Wiretap;
 
 /// How long after the faults everything may take (I9).
 const SETTLE_NS: Nanos = 30 * SECOND;
@@ -124,7 +124,7 @@ impl World {
     pub fn new(plan: Plan, net: Net, trace: Trace, mut rng: Rng, exact: bool) -> World {
         let nodes = (0..plan.replicas).map(|index| Node::new(index, &plan, &mut rng, exact)).collect();
         let judges = Judges::new(plan.replicas, plan.durability == Durability::Disk);
-        let clients = (0..if exact { 0 } else { plan.load.clients })
+        let clients = (0..plan.load.clients)
             .map(|index| Client::new(index, plan.load, plan.replicas, plan.faults.clients, rng.fork()))
             .collect::<Vec<_>>();
         World {
@@ -187,8 +187,8 @@ impl World {
     pub fn run(&mut self) -> Result<(), String> {
         while !self.over {
             let Some(Reverse(next)) = self.queue.pop() else { break };
-            self.now = next.at;
-            if self.now >= self.end_at {
+            self.now = next.at.min(self.end_at);
+            if self.now == self.end_at {
                 break;
             }
             self.tally.steps += 1;
@@ -260,7 +260,7 @@ impl World {
         self.net.calm();
         self.clients.iter_mut().for_each(Client::calm);
         for index in 0..self.clients.len() {
-            self.on_client_now(index)?;
+            self.wake_client(index, false);
         }
         self.end_at = self.now + SETTLE_NS;
         self.schedule(self.now + LOOK_NS, Event::Look);
@@ -276,6 +276,7 @@ impl World {
     /// Whether all is done and all agree: then the run is over.
     fn look(&mut self) -> Result<(), String> {
         self.over = self.unfinished().is_none();
+        self.tally.settled_ns_max = self.now - (self.end_at - SETTLE_NS);
         self.schedule(self.now + LOOK_NS, Event::Look);
         Ok(())
     }

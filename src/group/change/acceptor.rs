@@ -1,9 +1,9 @@
 //! The acceptor's side of a change, and what everyone does with a view that was decided.
 
-use crate::group::broken::is as is_broken;
+use crate::broken::is as is_broken;
 use crate::group::change::{votes, Action, Change, ChangeFrame, LogEnd, Phase, Promise};
-use crate::group::view::{Ballot, View};
 use crate::types::{Epoch, ReplicaId, Run, Slot, Time};
+use crate::wire::view::{Ballot, View};
 
 /// What must survive a crash (DESIGN 5.1).
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]

@@ -1,7 +1,7 @@
 //! What replicas say to each other in a change, and what the change asks of its own replica.
 
-use crate::group::view::{Ballot, View};
 use crate::types::{Digest, Epoch, GroupTime, ReplicaId, Run, Slot};
+use crate::wire::view::{Ballot, View};
 
 /// How far a log reaches without a gap, and what it is up to there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]

@@ -25,9 +25,9 @@ pub use acceptor::Acceptor;
 pub use frame::{Action, ChangeFrame, LogEnd, Promise};
 pub use proposer::Phase;
 
-use crate::group::broken::is as is_broken;
-use crate::group::view::{Ballot, View};
+use crate::broken::is as is_broken;
 use crate::types::{Epoch, ReplicaId, Run, Time};
+use crate::wire::view::{Ballot, View};
 use acceptor::Syncing;
 use proposer::Proposal;
 

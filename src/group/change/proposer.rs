@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::group::broken::is as is_broken;
+use crate::broken::is as is_broken;
 use crate::group::change::{votes, Acceptor, Action, Change, ChangeFrame, LogEnd, Promise, Surroundings};
 use crate::group::quorum::{is_quorum, may_exist, Ranks};
-use crate::group::view::{Ballot, View};
 use crate::limits::{CHANGE_AGAIN_NS, CHANGE_GATHER_NS, REPLICAS_MAX};
 use crate::types::{Epoch, ReplicaId, Run, Time};
+use crate::wire::view::{Ballot, View};
 
 /// What the proposer is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

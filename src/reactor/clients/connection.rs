@@ -83,6 +83,8 @@ pub(super) struct Connection {
     /// A whole frame came: the core knows of this client.
     pub has_spoken: bool,
     pub told_gone: bool,
+    /// The replica knows that much waits to be written.
+    pub told_stalled: bool,
     pub in_ready: bool,
     pub dirty: bool,
 }
@@ -103,6 +105,7 @@ impl Connection {
             ending: false,
             has_spoken: false,
             told_gone: false,
+            told_stalled: false,
             in_ready: false,
             dirty: false,
         };

@@ -20,6 +20,8 @@ struct World {
     address: SocketAddr,
     accepts: bool,
     handed: Vec<Handed>,
+    /// Who was told to be stalled, or no longer.
+    pressure: Vec<(ClientId, bool)>,
     now: Time,
 }
 
@@ -34,7 +36,7 @@ impl World {
         let mut clients = Clients::open(address, socket, FIRST).expect("a free port");
         clients.register(poll.registry(), 0).expect("registered");
         let wheel = Wheel::new(Time(0));
-        World { poll, clients, wheel, address, accepts: true, handed: Vec::new(), now: Time(0) }
+        World { poll, clients, wheel, address, accepts: true, handed: Vec::new(), pressure: Vec::new(), now: Time(0) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -55,13 +57,16 @@ impl World {
             }
         }
         self.clients.accept(self.poll.registry(), self.now, &mut self.wheel);
-        let (accepts, handed) = (self.accepts, &mut self.handed);
+        let World { accepts, handed, pressure, .. } = self;
+        let accepts = *accepts;
         self.clients.receive(accepts, |input| {
-            handed.push(match input {
-                Input::Frame { client, frame } => (client, Some(frame.to_vec())),
-                Input::Gone { client } => (client, None),
+            match input {
+                Input::Frame { client, frame } => handed.push((client, Some(frame.to_vec()))),
+                Input::Gone { client } => handed.push((client, None)),
+                Input::Stalled { client } => pressure.push((client, true)),
+                Input::Flowing { client } => pressure.push((client, false)),
                 other => panic!("clients hand over {other:?}"),
-            });
+            }
             accepts
         });
         let mut due = Vec::new();
@@ -149,7 +154,7 @@ fn who_leaves_answers_unread_is_not_read_from() {
     for _ in 0..5 {
         world.turn();
     }
-    assert_eq!(world.handed.len(), 1);
+    assert_eq!((world.handed.len(), world.pressure.clone()), (1, vec![(client, true)]));
     assert!(!world.clients.has_more(true), "a stalled client is nothing to spin for");
     let mut reader = stream.try_clone().expect("cloned");
     let reading = std::thread::spawn(move || {
@@ -160,6 +165,7 @@ fn who_leaves_answers_unread_is_not_read_from() {
     assert_eq!(world.handed[1], (client, Some(b"more".to_vec())));
     world.until(|_| reading.is_finished());
     reading.join().expect("no panic").expect("read");
+    world.until(|w| w.pressure == [(client, true), (client, false)]);
 }
 
 #[test]

@@ -154,10 +154,10 @@ impl View {
         if epoch >= self.epoch {
             return true;
         }
-        if crate::group::broken::is("no-truncation") {
+        if crate::broken::is("no-truncation") {
             return true;
         }
-        if crate::group::broken::is("newest-base-only") {
+        if crate::broken::is("newest-base-only") {
             return slot <= self.base;
         }
         let next = self.chain.iter().copied().find(|link| link.epoch > epoch);
