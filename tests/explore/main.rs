@@ -5,6 +5,7 @@
 //! in calm, where a view of all must form. With the feature `broken` every broken variant of the change must be
 //! caught. `EXPLORE_DEPTH` and `EXPLORE_WALKS` widen the search; what was searched is printed.
 
+mod judges;
 mod script;
 mod search;
 mod walk;

@@ -11,10 +11,10 @@ use ftq::types::{Birth, ClusterId, Digest, Epoch, GroupTime, Incarnation, Replic
 use ftq::wire::view::{Ballot, BookEntry, Durability, Policy, View};
 
 /// What a slot holds. Each slot of an epoch is announced once, so epoch and slot say it all, but for who announced it.
-type Value = (u64, u64, u64);
+pub type Value = (u64, u64, u64);
 
 /// One record: its epoch and what it holds.
-type Rec = (u64, Value);
+pub type Rec = (u64, Value);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Disk {
@@ -41,7 +41,7 @@ pub struct Node {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Body {
-    Change(ChangeFrame),
+    Change(Box<ChangeFrame>),
     /// An announced slot of an epoch.
     Order {
         epoch: u64,
@@ -121,8 +121,8 @@ pub struct World {
     now: Time,
     births: u64,
     /// Who held a slot of an epoch durably while it took part.
-    acks: Rc<BTreeMap<(u64, u64), BTreeSet<u8>>>,
-    committed: Rc<BTreeMap<u64, Rec>>,
+    pub acks: Rc<BTreeMap<(u64, u64), BTreeSet<u8>>>,
+    pub committed: Rc<BTreeMap<u64, Rec>>,
     pub views: Rc<BTreeMap<u64, View>>,
     pub installs: u64,
 }
@@ -138,7 +138,7 @@ pub fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn digest(log: &[Rec]) -> Digest {
+pub fn digest(log: &[Rec]) -> Digest {
     Digest(hash_of(&log.iter().map(|r| r.1).collect::<Vec<Value>>()))
 }
 
@@ -267,8 +267,11 @@ impl World {
     pub fn spoken_of(&self) -> impl Iterator<Item = &View> {
         let held = self.nodes.iter().flat_map(|n| &n.held);
         self.net.iter().chain(&self.late).chain(held).filter_map(|packet| match &packet.body {
-            Body::Change(ChangeFrame::Accept { value, .. }) => Some(value),
-            Body::Change(ChangeFrame::Install { view }) => Some(view),
+            Body::Change(frame) => match &**frame {
+                ChangeFrame::Accept { value, .. } => Some(value),
+                ChangeFrame::Install { view } => Some(view),
+                _ => None,
+            },
             _ => None,
         })
     }
@@ -426,7 +429,7 @@ impl World {
                     self.fetch(at)?;
                 }
                 Action::Say { to, frame, durably } => {
-                    let packet = Rc::new(packet(node.run, to, Body::Change(frame)));
+                    let packet = Rc::new(packet(node.run, to, Body::Change(Box::new(frame))));
                     if !durably || node.disk == node.memory {
                         self.send_packet(packet);
                     } else if !node.held.iter().any(|p| p.hash == packet.hash) {
@@ -457,7 +460,7 @@ impl World {
         let now = self.now;
         match &packet.body {
             Body::Change(frame) => self.change(at, |change, ends, around, out| {
-                change.on_frame(now, packet.from, frame.clone(), ends, around, out);
+                change.on_frame(now, packet.from, (**frame).clone(), ends, around, out);
             }),
             Body::Order { epoch, slot, value } => {
                 let node = self.node(at);
@@ -535,46 +538,6 @@ impl World {
         node.change = Change::new(node.run, node.disk.acceptor.clone());
         (node.held, node.fetch, node.early) = (vec![], None, BTreeMap::new());
     }
-
-    // ---- the judges
-
-    fn judge_committed(&mut self, epoch: u64, slot: u64, value: Value) -> Result<(), String> {
-        let needed = ftq::group::quorum::commit_count(&self.views[&epoch]);
-        if self.acks[&(epoch, slot)].len() < needed {
-            return Ok(());
-        }
-        let first = Rc::make_mut(&mut self.committed).entry(slot).or_insert((epoch, value));
-        if first.1 != value {
-            return Err(format!("I1: slot {slot} commits as {value:?} in epoch {epoch}; it was {first:?}"));
-        }
-        match self.views.range(epoch + 1..).find(|(_, v)| v.base.0 < slot) {
-            Some((e, v)) => {
-                Err(format!("I2: slot {slot} commits in epoch {epoch}, but view {e} starts from {}", v.base))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn judge_adopted(&mut self, at: usize, view: &View) -> Result<(), String> {
-        self.installs += 1;
-        let known = Rc::make_mut(&mut self.views).entry(view.epoch.0).or_insert_with(|| view.clone());
-        if known != view {
-            return Err(format!("I5: two views of epoch {}: {view:?} and {known:?}", view.epoch));
-        }
-        let node = &self.nodes[at];
-        for (slot, (epoch, value)) in self.committed.iter().filter(|(_, r)| r.0 < view.epoch.0) {
-            let there = node.memory.log.get(*slot as usize - 1).map(|r| r.1);
-            if *slot > view.base.0 || votes(view, node.run) && there != Some(*value) {
-                return Err(format!("I2: {} adopts epoch {} without slot {slot} of epoch {epoch}", at + 1, view.epoch));
-            }
-        }
-        let base = view.base.0 as usize;
-        let log = &node.memory.log;
-        if votes(view, node.run) && (log.len() < base || digest(&log[..base]) != view.base_digest) {
-            return Err(format!("stable: {} adopts epoch {} with another log", at + 1, view.epoch));
-        }
-        Ok(())
-    }
 }
 
 impl Packet {
@@ -584,7 +547,7 @@ impl Packet {
             Body::Order { .. } => "order",
             Body::Fetch { .. } => "fetch",
             Body::Records { .. } => "records",
-            Body::Change(frame) => match frame {
+            Body::Change(frame) => match **frame {
                 ChangeFrame::Prepare { .. } => "prepare",
                 ChangeFrame::Promise { .. } => "promise",
                 ChangeFrame::Refuse { .. } => "refuse",
