@@ -3,11 +3,9 @@
 //! [`Group`] is the one door: it takes datagrams and says what is ordered, committed and to be sent. It dispatches;
 //! each concept has its file: `order` (who may announce slot k), `window` (what is here), `nack` (when to ask again),
 //! `resend` (what is repaired), `commit`, `flow`, `clock`, `path` (how large a datagram may be), `detect` (who is
-//! heard), `bootstrap` (how the first view is made), `quorum` (which side goes on). `change` (how one view follows
-//! another) is not behind that door yet.
+//! heard), `bootstrap` (how the first view is made), `quorum` (which side goes on).
 
 pub mod bootstrap;
-pub mod broken;
 pub mod change;
 pub mod clock;
 pub mod commit;

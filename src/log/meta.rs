@@ -174,7 +174,7 @@ pub(crate) mod tests {
             ballot: Ballot { round: 1, id: ReplicaId(2), birth: Birth(3), incarnation: Incarnation(4) },
             members: runs.collect(),
             base: Slot(epoch * 10),
-            chain: (epoch.saturating_sub(CHAIN_MAX as u64).max(1)..epoch)
+            chain: (epoch.saturating_sub(CHAIN_MAX as u64)..epoch)
                 .map(|earlier| Link { epoch: Epoch(earlier), base: Slot(earlier * 10) })
                 .collect(),
             base_digest: Digest(5),

@@ -1,6 +1,6 @@
 //! The view change, explored before it meets a socket: the real `group::change` under a scheduler that does the worst.
 //!
-//! `search` goes through every interleaving of three replicas up to a depth: messages late, lost and doubled, crashes
+//! `search` goes through every order of whole steps of three replicas up to a depth: messages late, lost and doubled, crashes
 //! that lose any part of what was being written, several proposers. `walk` goes far at random, with lost disks and
 //! split networks, and ends in calm, where a view of all must form and commit. `script` plays what neither reaches.
 //! With the feature `broken` every broken variant of the change must be caught.
@@ -8,12 +8,13 @@
 //! What was searched is printed. `EXPLORE_DEEPER` steps more, `EXPLORE_WALKS` walks from seed `EXPLORE_FROM`, and
 //! `EXPLORE_BROKEN` walks at most for each variant widen it.
 
+mod judges;
 mod script;
 mod search;
 mod walk;
 mod world;
 
-use ftq::group::view::Policy;
+use ftq::wire::view::Policy;
 use search::{Limits, Search};
 use world::World;
 
@@ -92,8 +93,8 @@ fn scripts_do_no_harm() {
 fn every_broken_variant_is_caught() {
     let (from, most) = (number("EXPLORE_FROM", 1), number("EXPLORE_BROKEN", 6_000));
     let mut missed = Vec::new();
-    for (variant, rule) in ftq::group::broken::CHANGE_VARIANTS {
-        ftq::group::broken::set(Some(variant));
+    for (variant, rule) in ftq::broken::CHANGE_VARIANTS {
+        ftq::broken::set(Some(variant));
         let script = script::SCRIPTS.iter().find(|(name, _)| name == variant);
         let scripted = script.and_then(|(_, script)| script(&mut script::Stage::new()).err());
         let walked = || {
@@ -109,6 +110,6 @@ fn every_broken_variant_is_caught() {
             (None, None) => missed.push(*variant),
         }
     }
-    ftq::group::broken::set(None);
+    ftq::broken::set(None);
     assert!(missed.is_empty(), "not caught in {most} walks: {missed:?}");
 }

@@ -2,7 +2,7 @@
 //!
 //! With the rules in force each must end without harm: what a script asks for and is not there, it passes over.
 
-use ftq::group::view::Policy;
+use ftq::wire::view::Policy;
 
 use crate::world::{pair, Event, Loss, World};
 

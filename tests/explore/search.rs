@@ -1,8 +1,8 @@
 //! Depth first through every interleaving, up to a depth, each state once.
 //!
 //! One step is one packet, proposal, timer or fault at one replica; what it writes is synced and what it says to
-//! itself arrives in the same step, or else it crashes right there and any part of what it wrote remains. (Whatever
-//! leaves a replica waits for the disk, so a later sync is the same as packets that come later.)
+//! itself arrives in the same step, or else it crashes right there and any part of what it wrote remains. What
+//! this leaves to the walks: a replica that acts again, or says what need not wait for the disk, while it still writes.
 
 use std::collections::HashMap;
 

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use ftq::group::change::votes;
 use ftq::group::quorum::{is_quorum, Ranks};
-use ftq::group::view::{Policy, View};
 use ftq::rng::Rng;
+use ftq::wire::view::{Policy, View};
 
 use crate::world::{pair, Event, Loss, World};
 

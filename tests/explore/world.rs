@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use ftq::group::broken::is as is_broken;
+use ftq::broken::is as is_broken;
 use ftq::group::change::{votes, Acceptor, Action, Change, ChangeFrame, LogEnd, Surroundings};
-use ftq::group::view::{Ballot, BookEntry, Durability, Policy, View};
 use ftq::types::{Birth, ClusterId, Digest, Epoch, GroupTime, Incarnation, ReplicaId, Run, Slot, Time};
+use ftq::wire::view::{Ballot, BookEntry, Durability, Policy, View};
 
 /// What a slot holds. Each slot of an epoch is announced once, so epoch and slot say it all, but for who announced it.
-type Value = (u64, u64, u64);
+pub type Value = (u64, u64, u64);
 
 /// One record: its epoch and what it holds.
-type Rec = (u64, Value);
+pub type Rec = (u64, Value);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Disk {
@@ -121,8 +121,8 @@ pub struct World {
     now: Time,
     births: u64,
     /// Who held a slot of an epoch durably while it took part.
-    acks: Rc<BTreeMap<(u64, u64), BTreeSet<u8>>>,
-    committed: Rc<BTreeMap<u64, Rec>>,
+    pub acks: Rc<BTreeMap<(u64, u64), BTreeSet<u8>>>,
+    pub committed: Rc<BTreeMap<u64, Rec>>,
     pub views: Rc<BTreeMap<u64, View>>,
 }
 
@@ -137,7 +137,7 @@ pub fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn digest(log: &[Rec]) -> Digest {
+pub fn digest(log: &[Rec]) -> Digest {
     Digest(hash_of(&log.iter().map(|r| r.1).collect::<Vec<Value>>()))
 }
 
@@ -535,45 +535,6 @@ impl World {
         node.run.incarnation = node.run.incarnation.next();
         node.change = Change::new(node.run, node.disk.acceptor.clone());
         (node.held, node.fetch, node.early) = (vec![], None, BTreeMap::new());
-    }
-
-    // ---- the judges
-
-    fn judge_committed(&mut self, epoch: u64, slot: u64, value: Value) -> Result<(), String> {
-        let needed = ftq::group::quorum::commit_count(&self.views[&epoch]);
-        if self.acks[&(epoch, slot)].len() < needed {
-            return Ok(());
-        }
-        let first = Rc::make_mut(&mut self.committed).entry(slot).or_insert((epoch, value));
-        if first.1 != value {
-            return Err(format!("I1: slot {slot} commits as {value:?} in epoch {epoch}; it was {first:?}"));
-        }
-        match self.views.range(epoch + 1..).find(|(_, v)| v.base.0 < slot) {
-            Some((e, v)) => {
-                Err(format!("I2: slot {slot} commits in epoch {epoch}, but view {e} starts from {}", v.base))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn judge_adopted(&mut self, at: usize, view: &View) -> Result<(), String> {
-        let known = Rc::make_mut(&mut self.views).entry(view.epoch.0).or_insert_with(|| view.clone());
-        if known != view {
-            return Err(format!("I5: two views of epoch {}: {view:?} and {known:?}", view.epoch));
-        }
-        let node = &self.nodes[at];
-        for (slot, (epoch, value)) in self.committed.iter().filter(|(_, r)| r.0 < view.epoch.0) {
-            let there = node.memory.log.get(*slot as usize - 1).map(|r| r.1);
-            if *slot > view.base.0 || votes(view, node.run) && there != Some(*value) {
-                return Err(format!("I2: {} adopts epoch {} without slot {slot} of epoch {epoch}", at + 1, view.epoch));
-            }
-        }
-        let base = view.base.0 as usize;
-        let log = &node.memory.log;
-        if votes(view, node.run) && (log.len() < base || digest(&log[..base]) != view.base_digest) {
-            return Err(format!("stable: {} adopts epoch {} with another log", at + 1, view.epoch));
-        }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The acceptor's side of a change, and what everyone does with a view that was decided.
 
-use crate::group::broken::is as is_broken;
+use crate::broken::is as is_broken;
 use crate::group::change::{votes, Action, Change, ChangeFrame, LogEnd, Phase, Promise};
 use crate::types::{Epoch, ReplicaId, Run, Slot, Time};
 use crate::wire::view::{Ballot, View};
@@ -26,11 +26,8 @@ impl Acceptor {
     /// Whether a record belongs to the history that leads to the newest view. What an installed view starts from
     /// does, however far back its record's epoch lies: every member said READY for it.
     pub fn keeps(&self, epoch: Epoch, slot: Slot) -> bool {
-        let Some(newest) = self.newest() else { return true };
-        if is_broken("no-truncation") || is_broken("newest-base-only") && slot <= newest.base {
-            return true;
-        }
-        self.installed.as_ref().is_some_and(|view| slot <= view.base) || newest.keeps(epoch, slot)
+        let started_from = |view: &View| slot <= view.base && !is_broken("newest-base-only");
+        self.installed.as_ref().is_some_and(started_from) || self.newest().is_none_or(|view| view.keeps(epoch, slot))
     }
 }
 

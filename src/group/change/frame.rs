@@ -77,7 +77,8 @@ pub enum Action {
     Freeze,
     /// The durable state has changed: write it.
     Write,
-    /// Records that [`Acceptor::keeps`](super::Acceptor::keeps) denies are dropped, once the write that follows is durable.
+    /// Records that [`Acceptor::keeps`](super::Acceptor::keeps) denies are dropped, once the write that follows is
+    /// durable.
     Adopt(View),
     /// Bring the log up to this end from these replicas, make it durable, and call `synced`.
     Fetch {

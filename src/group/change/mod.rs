@@ -2,8 +2,7 @@
 //!
 //! View e+1 is decided by a quorum of view e. Its members hold the log up to its base *before* the decree, so any of
 //! its own quorums can decide e+2; and an accepted value must be completed by whoever proposes next, so no two views
-//! e+1 are ever installed, however the network splits in the middle (I5). After Lamport's Paxos; the order of "first
-//! stable, then decided" is that of Yeger-Lotem, Keidar and Dolev's dynamic voting.
+//! e+1 are ever installed (I5). After Lamport's Paxos, and Yeger-Lotem, Keidar and Dolev's dynamic voting.
 //!
 //! | proposer's phase | says | goes on when |
 //! | --- | --- | --- |
@@ -25,7 +24,7 @@ pub use acceptor::Acceptor;
 pub use frame::{Action, ChangeFrame, LogEnd, Promise};
 pub use proposer::Phase;
 
-use crate::group::broken::is as is_broken;
+use crate::broken::is as is_broken;
 use crate::types::{Epoch, ReplicaId, Run, Time};
 use crate::wire::view::{Ballot, View};
 use acceptor::Syncing;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::group::broken::is as is_broken;
+use crate::broken::is as is_broken;
 use crate::group::change::{votes, Acceptor, Action, Change, ChangeFrame, LogEnd, Promise, Surroundings};
 use crate::group::quorum::{is_quorum, may_exist, Ranks};
 use crate::limits::{CHANGE_AGAIN_NS, CHANGE_GATHER_NS, REPLICAS_MAX};

@@ -1,624 +1,285 @@
+//! The rows of the table and the refusals, one by one: a replica of three at a time, its frames handed to it by hand.
+
+mod hostile;
+
 use super::*;
-use crate::limits::{CHAIN_MAX, CHANGE_AGAIN_NS, CHANGE_GATHER_NS};
-use crate::types::{Birth, ClusterId, Digest, GroupTime, Incarnation, Slot};
-use crate::wire::view::tests::{run_of, view_of};
+use crate::types::{Digest, GroupTime, Incarnation, Slot};
+use crate::wire::view::tests::view_of;
 use crate::wire::view::Policy;
 
-/// View 1 of replicas 1 to 3.
-fn view() -> View {
-    view_of(3, 3, Policy::Dynamic)
+const NOW: Time = Time(1_000);
+
+/// One replica of a view of three, whose log ends at `end`.
+struct Bench {
+    change: Change,
+    view: View,
+    around: Surroundings,
+    end: LogEnd,
 }
 
-fn end(slot: u64) -> LogEnd {
+fn log_end(slot: u64) -> LogEnd {
     LogEnd { slot: Slot(slot), digest: Digest(slot * 7), time: GroupTime(slot) }
 }
 
-fn ballot(round: u64, id: u8) -> Ballot {
-    let Run { id, birth, incarnation } = run_of(id);
-    Ballot { round, id, birth, incarnation }
+fn ids(actions: &[Action], wanted: impl Fn(&ChangeFrame) -> bool) -> Vec<u8> {
+    let said = |action: &Action| match action {
+        Action::Say { to, frame, .. } if wanted(frame) => Some(to.0),
+        _ => None,
+    };
+    actions.iter().filter_map(said).collect()
 }
 
-/// These are connected, but for some pairs.
-fn among(ids: &[u8], apart: &[(u8, u8)]) -> Surroundings {
-    Surroundings {
-        connected: ids.iter().map(|&id| (ReplicaId(id), run_of(id))).collect(),
-        apart: apart.iter().map(|&(a, b)| (ReplicaId(a), ReplicaId(b))).collect(),
-        joining: ids.iter().filter(|&&id| id > 3).map(|&id| ReplicaId(id)).collect(),
-    }
-}
-
-/// The value that follows view 1.
-fn value(round: u64, id: u8, members: &[u8], base: u64) -> View {
-    View {
-        epoch: Epoch(2),
-        ballot: ballot(round, id),
-        members: members.iter().map(|&id| run_of(id)).collect(),
-        base: Slot(base),
-        chain: view().next_chain(),
-        base_digest: end(base).digest,
-        base_time: end(base).time,
-        ..view()
-    }
-}
-
-fn promise_of(id: u8, slot: u64, accepted: Option<(Ballot, View)>) -> Promise {
-    Promise { run: run_of(id), voter: id <= 3, accepted, end: end(slot), leaving: false }
-}
-
-/// A replica whose log ends at slot 5.
-struct Replica {
-    change: Change,
-    around: Surroundings,
-    now: Time,
-}
-
-impl Replica {
-    fn new(id: u8) -> Replica {
-        let acceptor = Acceptor { installed: Some(view()), ..Acceptor::default() };
-        Replica { change: Change::new(run_of(id), acceptor), around: among(&[1, 2, 3], &[]), now: Time(0) }
+impl Bench {
+    fn new(id: u8) -> Bench {
+        let view = view_of(3, 3, Policy::Dynamic);
+        let acceptor = Acceptor { installed: Some(view.clone()), ..Acceptor::default() };
+        let me = view.members[usize::from(id) - 1];
+        let connected = view.members.iter().map(|m| (m.id, *m)).collect();
+        let around = Surroundings { connected, ..Surroundings::default() };
+        Bench { change: Change::new(me, acceptor), view, around, end: log_end(5) }
     }
 
-    fn propose(&mut self) -> Vec<Action> {
-        let mut out = Vec::new();
-        self.change.propose(self.now, &|_| end(5), &self.around, &mut out);
-        out
+    fn member(&self, id: u8) -> Run {
+        self.view.members[usize::from(id) - 1]
+    }
+
+    fn ballot(&self, round: u64, id: u8) -> Ballot {
+        let run = self.member(id);
+        Ballot { round, id: run.id, birth: run.birth, incarnation: run.incarnation }
     }
 
     fn hear(&mut self, from: u8, frame: ChangeFrame) -> Vec<Action> {
-        self.hear_run(run_of(from), frame)
-    }
-
-    fn hear_run(&mut self, from: Run, frame: ChangeFrame) -> Vec<Action> {
-        let mut out = Vec::new();
-        self.change.on_frame(self.now, from, frame, &|_| end(5), &self.around, &mut out);
+        let (end, mut out) = (self.end, Vec::new());
+        self.change.on_frame(NOW, self.member(from), frame, &|_| end, &self.around, &mut out);
         out
     }
 
-    fn promised(&mut self, ballot: Ballot, promise: Promise) -> Vec<Action> {
-        self.hear_run(promise.run, ChangeFrame::Promise { epoch: Epoch(1), ballot, promise })
+    fn propose(&mut self) -> Vec<Action> {
+        let (end, mut out) = (self.end, Vec::new());
+        self.change.propose(NOW, &|_| end, &self.around, &mut out);
+        out
+    }
+
+    fn promised(&mut self, from: u8, ballot: Ballot, end: u64, accepted: Option<(Ballot, View)>) -> Vec<Action> {
+        let promise = Promise { run: self.member(from), voter: true, accepted, end: log_end(end), leaving: false };
+        self.hear(from, ChangeFrame::Promise { epoch: self.view.epoch, ballot, promise })
     }
 
     fn ready(&mut self, from: u8, ballot: Ballot, base: LogEnd) -> Vec<Action> {
-        self.hear(from, ChangeFrame::Ready { epoch: Epoch(1), ballot, base })
+        self.hear(from, ChangeFrame::Ready { epoch: self.view.epoch, ballot, base })
     }
 
-    fn accepted(&mut self, from: u8, ballot: Ballot) -> Vec<Action> {
-        self.hear(from, ChangeFrame::Accepted { epoch: Epoch(1), ballot })
-    }
-
-    fn tick(&mut self) -> Vec<Action> {
-        let mut out = Vec::new();
-        self.change.tick(self.now, &self.around, &mut out);
-        out
-    }
-
-    fn phase(&self) -> Option<Phase> {
-        self.change.proposing().map(|(_, phase)| phase)
-    }
-
-    /// Proposer 3 under ballot 1.3, with promises of all.
-    fn in_sync() -> Replica {
-        let mut three = Replica::new(3);
-        three.propose();
-        (1..=3).for_each(|id| drop(three.promised(ballot(1, 3), promise_of(id, 5, None))));
-        assert_eq!(three.phase(), Some(Phase::Sync));
-        three
-    }
-
-    fn in_accept() -> Replica {
-        let mut three = Replica::in_sync();
-        (1..=3).for_each(|id| drop(three.ready(id, ballot(1, 3), end(5))));
-        assert_eq!(three.phase(), Some(Phase::Accept));
-        three
-    }
-
-    fn in_install() -> Replica {
-        let mut three = Replica::in_accept();
-        (1..=2).for_each(|id| drop(three.accepted(id, ballot(1, 3))));
-        assert_eq!(three.phase(), Some(Phase::Install));
-        three
+    /// The view that would follow with these members.
+    fn value(&self, ballot: Ballot, members: &[u8], base: u64) -> View {
+        let (end, chain) = (log_end(base), self.view.next_chain());
+        let members = members.iter().map(|&id| self.member(id)).collect();
+        let (epoch, base_digest, base_time) = (self.view.epoch.next(), end.digest, end.time);
+        View { epoch, ballot, members, base: end.slot, base_digest, base_time, chain, ..self.view.clone() }
     }
 }
 
-fn prepare(ballot: Ballot) -> ChangeFrame {
-    ChangeFrame::Prepare { ballot, view: view() }
+fn is_accept(frame: &ChangeFrame) -> bool {
+    matches!(frame, ChangeFrame::Accept { .. })
 }
 
-fn accept(ballot: Ballot, value: View) -> ChangeFrame {
-    ChangeFrame::Accept { ballot, value, view: view() }
+fn is_sync(frame: &ChangeFrame) -> bool {
+    matches!(frame, ChangeFrame::Sync { .. })
 }
 
-fn sync(ballot: Ballot, slot: u64) -> ChangeFrame {
-    ChangeFrame::Sync { epoch: Epoch(1), ballot, base: end(slot), sources: vec![ReplicaId(3)] }
-}
-
-/// What is said, to whom, and whether only once all is on the disk.
-fn said(actions: &[Action]) -> Vec<(u8, &ChangeFrame, bool)> {
-    let say = |action| match action {
-        &Action::Say { to, ref frame, durably } => Some((to.0, frame, durably)),
-        _ => None,
-    };
-    actions.iter().filter_map(say).collect()
-}
-
-fn hearers(actions: &[Action]) -> Vec<u8> {
-    said(actions).iter().map(|(to, ..)| *to).collect()
-}
-
-fn refusal(promised: Ballot) -> ChangeFrame {
-    ChangeFrame::Refuse { epoch: Epoch(1), promised }
-}
-
-// ---- the table's rows
-
-#[test]
-fn prepare_goes_to_all_when_the_own_promise_is_durable() {
-    let mut three = Replica::new(3);
-    let out = three.propose();
-    assert_eq!(out[..2], [Action::Freeze, Action::Write]);
-    assert_eq!(hearers(&out), [3, 1, 2]);
-    assert!(said(&out).iter().all(|(.., durably)| *durably));
-    assert!(three.change.is_frozen() && !three.change.has_rank());
-    three.promised(ballot(1, 3), promise_of(3, 5, None));
-    assert_eq!(three.phase(), Some(Phase::Prepare), "one of three is no quorum");
-    three.now = Time(CHANGE_AGAIN_NS);
-    assert_eq!(hearers(&three.tick()), [1, 2]);
+fn is_install(frame: &ChangeFrame) -> bool {
+    matches!(frame, ChangeFrame::Install { .. })
 }
 
 #[test]
-fn a_free_value_starts_from_the_longest_log_of_a_quorum() {
-    let mut three = Replica::new(3);
-    three.propose();
-    three.promised(ballot(1, 3), promise_of(3, 5, None));
-    three.promised(ballot(1, 3), promise_of(1, 8, None));
-    assert_eq!(three.phase(), Some(Phase::Prepare), "2 may yet answer");
-    let out = three.promised(ballot(1, 3), promise_of(2, 6, None));
-    assert_eq!(hearers(&out), [1, 2, 3]);
-    let sources = vec![ReplicaId(1)];
-    let frame = ChangeFrame::Sync { epoch: Epoch(1), ballot: ballot(1, 3), base: end(8), sources };
-    assert!(said(&out).iter().all(|(_, sync, _)| **sync == frame), "{out:?}");
+fn a_proposer_promises_first_and_asks_all() {
+    let mut bench = Bench::new(3);
+    let said = bench.propose();
+    assert_eq!(said[..2], [Action::Freeze, Action::Write]);
+    assert!(bench.change.is_frozen() && !bench.change.has_rank());
+    assert_eq!(ids(&said, |f| matches!(f, ChangeFrame::Prepare { .. })), [1, 2]);
+    let all_durably = said.iter().all(|a| !matches!(a, Action::Say { durably: false, .. }));
+    assert!(all_durably, "nothing is said before the promise is on the disk");
+    let first = bench.change.proposing().expect("it proposes").0;
+    bench.propose();
+    assert!(bench.change.proposing().expect("it proposes again").0 > first, "no ballot is used twice");
 }
 
 #[test]
-fn a_quorum_waits_a_bounded_time_for_more_promises() {
-    let mut three = Replica::new(3);
-    three.propose();
-    (2..=3).for_each(|id| drop(three.promised(ballot(1, 3), promise_of(id, 5, None))));
-    three.now = Time(CHANGE_GATHER_NS - 1);
-    three.tick();
-    assert_eq!(three.phase(), Some(Phase::Prepare));
-    three.now = Time(CHANGE_GATHER_NS);
-    assert_eq!(three.change.deadline(), Some(three.now));
-    assert_eq!(hearers(&three.tick()), [2, 3]);
-    assert_eq!(three.phase(), Some(Phase::Sync));
-}
-
-#[test]
-fn a_bound_value_is_completed_though_its_members_are_gone() {
-    let mut three = Replica::new(3);
-    let mut bound = value(4, 1, &[1], 9);
-    bound.min_members = 3;
-    three.propose();
-    three.promised(ballot(1, 3), promise_of(3, 5, None));
-    three.around = among(&[2, 3], &[]);
-    let lower = Some((ballot(3, 2), value(3, 2, &[2, 3], 5)));
-    three.promised(ballot(1, 3), promise_of(3, 5, lower));
-    let out = three.promised(ballot(1, 3), promise_of(2, 5, Some((ballot(4, 1), bound.clone()))));
-    let frame = accept(ballot(1, 3), bound.clone());
-    assert_eq!(said(&out), [1, 2, 3].map(|to| (to, &frame, false)));
-    (2..=3).for_each(|id| drop(three.accepted(id, ballot(1, 3))));
-    three.hear(3, ChangeFrame::Install { view: bound.clone() });
-    assert_eq!(three.change.acceptor().heard, Some(bound), "the ballot that names it is that of the first proposal");
-    assert!(!three.change.is_voter() && !three.change.has_rank());
-}
-
-#[test]
-fn what_an_outsider_accepted_or_holds_counts_for_nothing() {
-    let mut three = Replica::new(3);
-    three.around = among(&[2, 3, 4], &[]);
-    three.propose();
-    let foreign = Some((ballot(9, 1), value(9, 1, &[1], 9)));
-    three.promised(ballot(1, 3), promise_of(4, 9, foreign.clone()));
-    let reborn = Run { birth: Birth(77), ..run_of(2) };
-    three.promised(ballot(1, 3), Promise { run: reborn, ..promise_of(2, 9, foreign) });
-    three.promised(ballot(1, 3), promise_of(3, 5, None));
-    assert_eq!(three.phase(), Some(Phase::Prepare), "an empty disk is no voter");
-    let out = three.promised(ballot(1, 3), promise_of(2, 4, None));
-    assert_eq!(three.phase(), Some(Phase::Sync));
-    assert_eq!(hearers(&out), [2, 3, 4], "it may join all the same");
-}
-
-#[test]
-fn every_member_is_ready_before_the_decree() {
-    let mut three = Replica::in_sync();
-    three.ready(1, ballot(1, 3), end(5));
-    three.ready(2, ballot(1, 3), end(5));
-    three.ready(2, ballot(1, 3), end(5));
-    assert_eq!(three.phase(), Some(Phase::Sync));
-    three.now = Time(CHANGE_AGAIN_NS);
-    assert_eq!(hearers(&three.tick()), [3], "only who is missing is asked again");
-    let out = three.ready(3, ballot(1, 3), end(5));
-    let frame = accept(ballot(1, 3), value(1, 3, &[1, 2, 3], 5));
-    assert_eq!(said(&out), [1, 2, 3].map(|to| (to, &frame, false)));
-}
-
-#[test]
-fn a_quorum_of_the_old_view_decides() {
-    let mut three = Replica::in_accept();
-    three.accepted(2, ballot(1, 3));
-    three.accepted(2, ballot(1, 3));
-    assert_eq!(three.phase(), Some(Phase::Accept));
-    three.now = Time(CHANGE_AGAIN_NS);
-    assert_eq!(hearers(&three.tick()), [1, 3]);
-    three.hear_run(
-        Run { birth: Birth(77), ..run_of(1) },
-        ChangeFrame::Accepted { epoch: Epoch(1), ballot: ballot(1, 3) },
-    );
-    assert_eq!(three.phase(), Some(Phase::Accept), "an empty disk is no voter");
-    let restarted = Run { incarnation: Incarnation(9), ..run_of(1) };
-    let out = three.hear_run(restarted, ChangeFrame::Accepted { epoch: Epoch(1), ballot: ballot(1, 3) });
-    let frame = ChangeFrame::Install { view: value(1, 3, &[1, 2, 3], 5) };
-    assert_eq!(said(&out), [1, 2, 3].map(|to| (to, &frame, false)));
-}
-
-#[test]
-fn install_is_said_until_every_member_has_it() {
-    let mut three = Replica::in_install();
-    three.around = among(&[1, 3, 4], &[]);
-    three.hear(3, ChangeFrame::Install { view: value(1, 3, &[1, 2, 3], 5) });
-    assert_eq!(three.phase(), Some(Phase::Install), "its own install does not end it");
-    three.hear(3, ChangeFrame::Installed { epoch: Epoch(2) });
-    three.hear(1, ChangeFrame::Installed { epoch: Epoch(1) });
-    three.now = Time(CHANGE_AGAIN_NS);
-    assert_eq!(hearers(&three.tick()), [1, 2, 4], "and to outsiders that are here");
-    (1..=2).for_each(|id| drop(three.hear(id, ChangeFrame::Installed { epoch: Epoch(2) })));
-    assert_eq!(three.phase(), None);
-}
-
-// ---- refusals
-
-#[test]
-fn what_comes_later_under_a_lower_ballot_is_refused() {
-    let mut one = Replica::new(1);
-    one.hear(3, prepare(ballot(2, 3)));
-    for frame in [prepare(ballot(2, 2)), accept(ballot(1, 3), value(1, 3, &[2, 3], 5)), sync(ballot(1, 3), 5)] {
-        let before = one.change.acceptor().clone();
-        let out = one.hear(2, frame);
-        assert_eq!(said(&out), [(2, &refusal(ballot(2, 3)), true)]);
-        assert_eq!((out.len(), one.change.acceptor()), (1, &before));
-    }
-    assert_eq!(one.hear(3, sync(ballot(3, 3), 5)), [], "one never promised is not for it yet");
-}
-
-#[test]
-fn a_refusal_ends_the_attempt_and_the_next_ballot_is_higher() {
-    let mut three = Replica::in_accept();
-    three.hear(1, refusal(ballot(1, 2)));
-    assert_eq!(three.phase(), Some(Phase::Accept), "it refuses another's ballot");
-    three.hear(1, refusal(ballot(7, 1)));
-    assert_eq!(three.phase(), None);
-    three.propose();
-    assert_eq!(three.change.proposing(), Some((ballot(8, 3), Phase::Prepare)));
-    let mut three = Replica::in_install();
-    three.hear(1, refusal(ballot(7, 1)));
-    assert_eq!(three.phase(), Some(Phase::Install), "what is decided is decided");
-}
-
-#[test]
-fn whoever_is_behind_is_told_the_newest_view() {
-    let mut one = Replica::new(1);
-    let newer = value(1, 3, &[1, 2], 5);
-    one.hear(3, ChangeFrame::Install { view: newer.clone() });
-    let install = ChangeFrame::Install { view: newer };
-    let requests = [
-        prepare(ballot(9, 2)),
-        accept(ballot(9, 2), value(9, 2, &[2], 5)),
-        sync(ballot(9, 2), 5),
-        ChangeFrame::Install { view: view() },
-    ];
-    for frame in requests {
-        assert_eq!(said(&one.hear(2, frame)), [(2, &install, true)]);
-    }
-    assert_eq!(one.promised(ballot(1, 1), promise_of(2, 5, None)), [], "an answer asks for nothing");
-    assert!(!one.change.is_frozen());
-}
-
-#[test]
-fn another_branch_is_left_alone() {
-    let mut one = Replica::new(1);
-    let elsewhere = View { cluster: ClusterId(5), epoch: Epoch(9), ..view() };
-    let twin = View { ballot: ballot(1, 2), ..view() };
-    for view in [elsewhere, twin] {
-        let value = View { epoch: view.epoch.next(), ..view.clone() };
-        assert_eq!(one.hear(2, ChangeFrame::Install { view: view.clone() }), []);
-        assert_eq!(one.hear(2, ChangeFrame::Prepare { ballot: ballot(1, 2), view: view.clone() }), []);
-        assert_eq!(one.hear(2, ChangeFrame::Accept { ballot: ballot(1, 2), value, view }), []);
-    }
-    assert_eq!(one.hear(2, accept(ballot(1, 2), View { epoch: Epoch(3), ..view() })), [], "it skips an epoch");
-    assert_eq!(one.hear(2, accept(ballot(1, 2), View { cluster: ClusterId(5), ..value(1, 2, &[2], 5) })), []);
-    assert_eq!(one.change.acceptor().newest(), Some(&view()));
-}
-
-#[test]
-fn ready_counts_only_for_its_ballot_base_digest_and_run() {
-    let mut three = Replica::in_sync();
-    (1..=2).for_each(|id| drop(three.ready(id, ballot(1, 3), end(5))));
-    three.ready(3, ballot(2, 3), end(5));
-    three.ready(3, ballot(1, 3), end(4));
-    three.ready(3, ballot(1, 3), LogEnd { digest: Digest(1), ..end(5) });
-    let restarted = Run { incarnation: Incarnation(2), ..run_of(3) };
-    three.hear_run(restarted, ChangeFrame::Ready { epoch: Epoch(1), ballot: ballot(1, 3), base: end(5) });
-    three.hear(3, ChangeFrame::Ready { epoch: Epoch(2), ballot: ballot(1, 3), base: end(5) });
-    assert_eq!(three.phase(), Some(Phase::Sync));
-    three.ready(3, ballot(1, 3), end(5));
-    assert_eq!(three.phase(), Some(Phase::Accept));
-}
-
-#[test]
-fn answers_count_only_in_their_epoch_and_ballot() {
-    let mut three = Replica::new(3);
-    three.propose();
-    three.promised(ballot(1, 3), promise_of(3, 5, None));
-    three.around = among(&[2, 3], &[]);
-    three.promised(ballot(2, 3), promise_of(2, 5, None));
-    let promise = promise_of(2, 5, None);
-    three.hear(2, ChangeFrame::Promise { epoch: Epoch(2), ballot: ballot(1, 3), promise: promise.clone() });
-    three.hear(1, ChangeFrame::Promise { epoch: Epoch(1), ballot: ballot(1, 3), promise });
-    assert_eq!(three.phase(), Some(Phase::Prepare));
-    let mut three = Replica::in_accept();
-    (1..=3).for_each(|id| drop(three.accepted(id, ballot(2, 3))));
-    (1..=3).for_each(|id| drop(three.hear(id, ChangeFrame::Accepted { epoch: Epoch(2), ballot: ballot(1, 3) })));
-    assert_eq!(three.phase(), Some(Phase::Accept));
-}
-
-#[test]
-fn who_has_no_vote_neither_proposes_nor_promises_nor_accepts() {
-    let mut four = Replica::new(4);
-    assert_eq!(four.propose(), []);
-    let out = four.hear(3, prepare(ballot(1, 3)));
-    let promise = Promise { end: end(5), ..promise_of(4, 5, None) };
-    assert_eq!(said(&out), [(3, &ChangeFrame::Promise { epoch: Epoch(1), ballot: ballot(1, 3), promise }, true)]);
-    assert_eq!(four.hear(3, accept(ballot(1, 3), value(1, 3, &[3, 4], 5))), []);
-    assert_eq!(four.change.acceptor().promised, None);
-}
-
-// ---- the same again
-
-#[test]
-fn the_same_request_gets_the_same_answer_and_changes_nothing() {
-    let mut one = Replica::new(1);
-    let decided = value(1, 3, &[1, 2, 3], 5);
-    let requests = [
-        prepare(ballot(1, 3)),
-        sync(ballot(1, 3), 5),
-        accept(ballot(1, 3), decided.clone()),
-        ChangeFrame::Install { view: decided },
-    ];
-    for frame in requests {
-        let first = one.hear(3, frame.clone());
-        assert!(first.contains(&Action::Write) || matches!(first[..], [Action::Fetch { .. }]), "{first:?}");
-        let before = one.change.fingerprint();
-        let again = one.hear(3, frame);
-        assert_eq!((said(&again), one.change.fingerprint()), (said(&first), before));
-        assert!(!again.contains(&Action::Write));
-    }
-}
-
-#[test]
-fn what_is_read_back_after_a_crash_gives_the_same_answers() {
-    let mut one = Replica::new(1);
-    one.hear(3, prepare(ballot(2, 3)));
-    one.hear(3, accept(ballot(2, 3), value(2, 3, &[1, 3], 5)));
-    let restarted = Run { incarnation: Incarnation(2), ..run_of(1) };
-    one.change = Change::new(restarted, one.change.acceptor().clone());
-    assert!(one.change.is_frozen() && one.change.is_voter());
-    let accepted = Some((ballot(2, 3), value(2, 3, &[1, 3], 5)));
-    let promise = Promise { run: restarted, ..promise_of(1, 5, accepted) };
-    let frame = ChangeFrame::Promise { epoch: Epoch(1), ballot: ballot(3, 2), promise };
-    assert_eq!(said(&one.hear(2, prepare(ballot(3, 2)))), [(2, &frame, true)]);
-    one.hear(3, ChangeFrame::Install { view: value(2, 3, &[1, 3], 5) });
-    assert!(one.change.is_voter() && !one.change.has_rank(), "another run is recorded");
-}
-
-#[test]
-fn no_ballot_is_used_twice() {
-    let mut three = Replica::new(3);
-    let mut used = BTreeSet::new();
-    for incarnation in 1..5 {
-        let run = Run { incarnation: Incarnation(incarnation), ..run_of(3) };
-        // The promise may have been lost, or not.
-        let acceptor = Acceptor { promised: None, ..three.change.acceptor().clone() };
-        let kept = if incarnation % 2 == 0 { three.change.acceptor().clone() } else { acceptor };
-        three.change = Change::new(run, kept);
-        for _ in 0..3 {
-            three.propose();
-            let (ballot, _) = three.change.proposing().expect("a voter proposes");
-            assert!(used.insert(ballot), "{ballot:?}");
+fn a_free_value_is_synced_up_to_the_longest_log_then_accepted_then_installed() {
+    let mut bench = Bench::new(3);
+    bench.propose();
+    let ballot = bench.change.proposing().expect("it proposes").0;
+    assert!(ids(&bench.promised(3, ballot, 5, None), is_sync).is_empty());
+    assert!(ids(&bench.promised(1, ballot, 9, None), is_sync).is_empty(), "2 may answer, too");
+    let said = bench.promised(2, ballot, 7, None);
+    assert_eq!(ids(&said, is_sync), [1, 2, 3]);
+    let base_is_nine = |a: &Action| match a {
+        Action::Say { frame: ChangeFrame::Sync { base, sources, .. }, .. } => {
+            *base == log_end(9) && *sources == [ReplicaId(1)]
         }
-    }
-    three.hear(1, prepare(ballot(40, 1)));
-    three.propose();
-    assert_eq!(three.change.proposing().map(|(b, _)| b.round), Some(41));
-}
-
-#[test]
-fn install_comes_twice_and_late() {
-    let mut three = Replica::new(3);
-    let second = value(1, 2, &[2, 3], 5);
-    let install = |view: &View| ChangeFrame::Install { view: view.clone() };
-    let out = three.hear(2, install(&second));
-    assert_eq!(out[..2], [Action::Adopt(second.clone()), Action::Write]);
-    assert_eq!(said(&out), [(2, &ChangeFrame::Installed { epoch: Epoch(2) }, true)]);
-    // A change of view 2 is under way when it comes once more.
-    three.around = among(&[2, 3], &[]);
-    three.propose();
-    let (again, before) = (three.hear(2, install(&second)), three.change.proposing());
-    assert_eq!(said(&again), said(&out));
-    assert!(again.len() == 1 && before.is_some() && three.change.is_frozen());
-    // And when view 3 is installed.
-    let third = View { epoch: Epoch(3), chain: second.next_chain(), ..second.clone() };
-    three.hear(2, install(&third));
-    assert_eq!(three.change.proposing(), None);
-    assert_eq!(said(&three.hear(2, install(&second))), [(2, &install(&third), true)]);
-}
-
-#[test]
-fn a_newer_view_without_this_replica_takes_its_vote_and_nothing_else() {
-    let mut one = Replica::new(1);
-    one.hear(3, prepare(ballot(1, 3)));
-    one.hear(3, ChangeFrame::Install { view: value(1, 3, &[2, 3], 5) });
-    let acceptor = one.change.acceptor();
-    assert_eq!((&acceptor.installed, &acceptor.promised), (&Some(view()), &None));
-    assert!(!one.change.is_voter() && !one.change.has_rank() && !one.change.is_frozen());
-    one.hear(3, ChangeFrame::Install { view: View { epoch: Epoch(3), ..value(1, 3, &[1, 3], 5) } });
-    assert_eq!(one.change.acceptor().heard, None);
-    assert!(one.change.has_rank());
-}
-
-#[test]
-fn a_prepare_brings_the_view_that_was_missed() {
-    let mut one = Replica::new(1);
-    let second = value(1, 3, &[1, 2, 3], 5);
-    let out = one.hear(2, ChangeFrame::Prepare { ballot: ballot(1, 2), view: second.clone() });
-    let actions = [Action::Adopt(second), Action::Write, Action::Freeze, Action::Write];
-    assert_eq!(out[..4], actions);
-    let frame = ChangeFrame::Promise { epoch: Epoch(2), ballot: ballot(1, 2), promise: promise_of(1, 5, None) };
-    assert_eq!(said(&out), [(2, &frame, true)]);
-}
-
-// ---- choosing
-
-#[test]
-fn who_cannot_follow_is_left_out_under_the_same_ballot() {
-    let mut three = Replica::new(3);
-    three.propose();
-    for (id, slot) in [(1, 9), (2, 5), (3, 5)] {
-        three.promised(ballot(1, 3), promise_of(id, slot, None));
-    }
-    (2..=3).for_each(|id| drop(three.ready(id, ballot(1, 3), end(9))));
-    let mut out = Vec::new();
-    three.change.leave_out(ReplicaId(1), &three.around, &mut out);
-    assert_eq!(hearers(&out), [2, 3]);
-    let sources = vec![ReplicaId(2), ReplicaId(3)];
-    let frame = ChangeFrame::Sync { epoch: Epoch(1), ballot: ballot(1, 3), base: end(5), sources };
-    assert!(said(&out).iter().all(|(_, sync, _)| **sync == frame), "its longer log counts for nothing: {out:?}");
-    three.ready(1, ballot(1, 3), end(5));
-    three.ready(2, ballot(1, 3), end(9));
-    three.ready(2, ballot(1, 3), end(5));
-    assert_eq!(three.phase(), Some(Phase::Sync), "READY for the old base is none for the new one");
-    let out = three.ready(3, ballot(1, 3), end(5));
-    assert_eq!(said(&out)[0].1, &accept(ballot(1, 3), value(1, 3, &[2, 3], 5)));
-    let mut out = Vec::new();
-    three.change.leave_out(ReplicaId(2), &three.around, &mut out);
-    assert_eq!((out, three.phase()), (vec![], Some(Phase::Accept)), "one ballot carries one value");
-}
-
-#[test]
-fn who_is_left_out_is_no_source_either() {
-    let mut three = Replica::in_sync();
-    let mut out = Vec::new();
-    three.change.leave_out(ReplicaId(1), &three.around, &mut out);
-    let sources = vec![ReplicaId(2), ReplicaId(3)];
-    let frame = ChangeFrame::Sync { epoch: Epoch(1), ballot: ballot(1, 3), base: end(5), sources };
-    assert_eq!(said(&out), [2, 3].map(|to| (to, &frame, false)));
-    three.now = Time(CHANGE_AGAIN_NS);
-    assert_eq!(said(&three.tick()), [2, 3].map(|to| (to, &frame, false)));
-}
-
-#[test]
-fn too_few_are_left_to_choose_from() {
-    let mut three = Replica::new(3);
-    three.around = among(&[2, 3], &[]);
-    three.propose();
-    (2..=3).for_each(|id| drop(three.promised(ballot(1, 3), promise_of(id, 5, None))));
-    let mut out = Vec::new();
-    three.change.leave_out(ReplicaId(2), &three.around, &mut out);
-    assert_eq!((out, three.phase()), (vec![], Some(Phase::Prepare)), "3 alone is no quorum of {{1,2,3}}");
-    three.promised(ballot(1, 3), promise_of(2, 5, None));
-    assert_eq!(three.phase(), Some(Phase::Prepare), "who was left out stays out");
-    // What 1 accepted has been chosen by nobody else yet, and binds.
-    let out = three.promised(ballot(1, 3), promise_of(1, 5, Some((ballot(1, 1), value(1, 1, &[1, 2], 3)))));
-    assert_eq!(said(&out)[0].1, &accept(ballot(1, 3), value(1, 1, &[1, 2], 3)));
-}
-
-#[test]
-fn members_are_the_largest_set_that_is_connected_with_the_greatest_ids() {
-    let chosen = |apart: &[(u8, u8)], leaving: u8| {
-        let mut three = Replica::new(3);
-        three.around = among(&[1, 2, 3, 4, 5], apart);
-        three.propose();
-        for id in 1..=5 {
-            let promise = Promise { leaving: id == leaving, ..promise_of(id, 5, None) };
-            let out = three.promised(ballot(1, 3), promise);
-            if id == 5 {
-                return hearers(&out);
-            }
-        }
-        unreachable!("5 comes last")
+        _ => true,
     };
-    assert_eq!(chosen(&[], 0), [1, 2, 3, 4, 5]);
-    assert_eq!(chosen(&[(1, 2)], 0), [2, 3, 4, 5], "of equal sets the one with the greater ids");
-    assert_eq!(chosen(&[(1, 3), (2, 3)], 0), [1, 2, 4, 5], "two are more than the greatest");
-    assert_eq!(chosen(&[(4, 5)], 0), [1, 2, 3, 5], "of outsiders the greatest first");
-    assert_eq!(chosen(&[(1, 5)], 0), [1, 2, 3, 4], "a voter before an outsider");
-    assert_eq!(chosen(&[], 3), [1, 2, 4, 5], "who leaves is left out");
+    assert!(said.iter().all(base_is_nine));
+
+    assert_eq!(bench.ready(1, ballot, log_end(9)), []);
+    let other_log = LogEnd { digest: Digest(1), ..log_end(9) };
+    assert_eq!(bench.ready(2, ballot, other_log), [], "another log is not the same log");
+    assert_eq!(bench.ready(2, bench.ballot(1, 1), log_end(9)), [], "nor another ballot's READY this one's");
+    assert_eq!(bench.ready(2, ballot, log_end(9)), []);
+    assert_eq!(ids(&bench.ready(3, ballot, log_end(9)), is_accept), [1, 2, 3]);
+
+    let epoch = bench.view.epoch;
+    assert!(ids(&bench.hear(3, ChangeFrame::Accepted { epoch, ballot }), is_install).is_empty());
+    let said = bench.hear(1, ChangeFrame::Accepted { epoch, ballot });
+    assert_eq!(ids(&said, is_install), [1, 2, 3], "two of three have decided");
 }
 
 #[test]
-fn of_two_logs_of_one_length_only_the_chosen_one_is_a_source() {
-    let mut three = Replica::new(3);
-    three.propose();
-    let other = LogEnd { digest: Digest(99), ..end(5) };
-    three.promised(ballot(1, 3), promise_of(1, 5, None));
-    three.promised(ballot(1, 3), Promise { end: other, ..promise_of(2, 5, None) });
-    let out = three.promised(ballot(1, 3), promise_of(3, 5, None));
-    let frame = ChangeFrame::Sync { epoch: Epoch(1), ballot: ballot(1, 3), base: other, sources: vec![ReplicaId(2)] };
-    assert_eq!(said(&out)[0].1, &frame);
-}
-
-#[test]
-fn a_view_that_may_not_exist_is_not_chosen() {
-    let mut three = Replica::new(3);
-    three.change.acceptor.installed = Some(View { min_members: 3, ..view() });
-    three.around = among(&[2, 3], &[]);
-    three.propose();
-    (2..=3).for_each(|id| drop(three.promised(ballot(1, 3), promise_of(id, 5, None))));
-    assert_eq!(three.phase(), Some(Phase::Prepare));
-}
-
-// ---- logs
-
-#[test]
-fn ready_is_said_for_what_was_asked_last() {
-    let mut one = Replica::new(1);
+fn after_a_while_a_quorum_is_enough_and_the_silent_one_is_left_out() {
+    let mut bench = Bench::new(3);
+    bench.propose();
+    let ballot = bench.change.proposing().expect("it proposes").0;
+    bench.promised(3, ballot, 5, None);
+    bench.promised(1, ballot, 5, None);
     let mut out = Vec::new();
-    one.change.synced(end(7), &mut out);
-    one.hear(3, prepare(ballot(1, 3)));
-    one.hear(3, sync(ballot(1, 3), 7));
-    one.change.synced(end(6), &mut out);
-    assert_eq!(out, [], "nobody asked");
-    one.change.synced(end(7), &mut out);
-    let frame = ChangeFrame::Ready { epoch: Epoch(1), ballot: ballot(1, 3), base: end(7) };
-    assert_eq!(said(&out), [(3, &frame, true)]);
-    one.hear(2, prepare(ballot(2, 2)));
-    out.clear();
-    one.change.synced(end(7), &mut out);
-    assert_eq!(out, [], "a higher ballot was promised");
+    bench.change.tick(Time(NOW.0 + 99 * Time::MS), &bench.around, &mut out);
+    assert!(ids(&out, is_sync).is_empty());
+    bench.change.tick(Time(NOW.0 + 100 * Time::MS), &bench.around, &mut out);
+    assert_eq!(ids(&out, is_sync), [1, 3]);
 }
 
 #[test]
-fn what_an_installed_view_starts_from_is_kept_however_old() {
-    let mut acceptor = Acceptor { installed: Some(view()), ..Acceptor::default() };
-    for epoch in 2..=CHAIN_MAX as u64 + 9 {
-        let before = acceptor.newest().expect("the first").clone();
-        let next = View { epoch: Epoch(epoch), base: Slot(epoch), chain: before.next_chain(), ..before };
-        acceptor.installed = Some(next);
+fn one_half_without_the_highest_is_no_quorum() {
+    let mut bench = Bench::new(1);
+    bench.propose();
+    let ballot = bench.change.proposing().expect("it proposes").0;
+    bench.promised(1, ballot, 5, None);
+    let mut out = Vec::new();
+    bench.change.tick(Time(NOW.0 + 500 * Time::MS), &bench.around, &mut out);
+    assert!(ids(&out, |f| is_sync(f) || is_accept(f)).is_empty());
+}
+
+#[test]
+fn a_bound_value_is_completed_at_once_though_its_members_are_gone() {
+    let mut bench = Bench::new(1);
+    bench.propose();
+    let ballot = bench.change.proposing().expect("it proposes").0;
+    let old = bench.value(bench.ballot(1, 3), &[3], 9);
+    let older = bench.value(bench.ballot(1, 2), &[2], 6);
+    bench.promised(1, ballot, 5, Some((bench.ballot(1, 2), older)));
+    bench.promised(2, ballot, 5, Some((bench.ballot(1, 3), old.clone())));
+    let said = bench.promised(3, ballot, 5, None);
+    assert_eq!(ids(&said, is_accept), [1, 2, 3], "no SYNC: its members were READY before it was first accepted");
+    let carries = |a: &Action| match a {
+        Action::Say { frame: ChangeFrame::Accept { value, .. }, .. } => *value == old,
+        _ => true,
+    };
+    assert!(said.iter().all(carries), "the one with the highest ballot, and its own first ballot in its name");
+}
+
+#[test]
+fn who_cannot_follow_is_left_out_under_the_same_ballot_but_not_after_accept() {
+    let mut bench = Bench::new(3);
+    bench.propose();
+    let ballot = bench.change.proposing().expect("it proposes").0;
+    for (id, end) in [(3, 5), (1, 5), (2, 9)] {
+        bench.promised(id, ballot, end, None);
     }
-    let base = CHAIN_MAX as u64 + 9;
-    assert!(acceptor.keeps(Epoch(1), Slot(2)) && acceptor.keeps(Epoch(1), Slot(base)));
-    assert!(!acceptor.keeps(Epoch(1), Slot(base + 1)) && acceptor.keeps(Epoch(base), Slot(base + 1)));
-    // To one that was in none of them since, the chain says what is history, as far as it reaches back.
-    let outsider = Acceptor { heard: acceptor.installed.take(), installed: Some(view()), ..Acceptor::default() };
-    assert!(!outsider.keeps(Epoch(1), Slot(2)), "the base of epoch 2 is forgotten");
-    assert!(outsider.keeps(Epoch(60), Slot(61)) && !outsider.keeps(Epoch(60), Slot(62)));
+    let mut out = Vec::new();
+    bench.change.leave_out(ReplicaId(2), &bench.around, &mut out);
+    assert_eq!(ids(&out, is_sync), [1, 3]);
+    assert_eq!(bench.change.proposing(), Some((ballot, Phase::Sync)));
+    bench.ready(1, ballot, log_end(5));
+    bench.ready(3, ballot, log_end(5));
+    assert_eq!(bench.change.proposing(), Some((ballot, Phase::Accept)));
+    let mut out = Vec::new();
+    bench.change.leave_out(ReplicaId(1), &bench.around, &mut out);
+    assert_eq!((out, bench.change.proposing()), (vec![], Some((ballot, Phase::Accept))), "one ballot, one value");
+}
+
+#[test]
+fn a_lower_ballot_is_refused_and_the_same_one_answered_alike() {
+    let mut bench = Bench::new(1);
+    let (low, high) = (bench.ballot(1, 2), bench.ballot(1, 3));
+    let view = bench.view.clone();
+    let first = bench.hear(3, ChangeFrame::Prepare { ballot: high, view: view.clone() });
+    assert_eq!(first[..2], [Action::Freeze, Action::Write]);
+    let again = bench.hear(3, ChangeFrame::Prepare { ballot: high, view: view.clone() });
+    assert_eq!(again, first[2..], "answered again, and nothing else");
+    let refusal = ChangeFrame::Refuse { epoch: view.epoch, promised: high };
+    let refused = [Action::Say { to: ReplicaId(2), frame: refusal, durably: true }];
+    assert_eq!(bench.hear(2, ChangeFrame::Prepare { ballot: low, view: view.clone() }), refused);
+    let value = bench.value(low, &[2], 5);
+    assert_eq!(bench.hear(2, ChangeFrame::Accept { ballot: low, value, view: view.clone() }), refused);
+    let sync = ChangeFrame::Sync { epoch: view.epoch, ballot: low, base: log_end(5), sources: vec![] };
+    assert_eq!(bench.hear(2, sync), refused);
+    assert_eq!(bench.change.acceptor().accepted, None);
+}
+
+#[test]
+fn accept_freezes_too_where_prepare_was_lost() {
+    let mut bench = Bench::new(1);
+    let ballot = bench.ballot(4, 3);
+    let (view, value) = (bench.view.clone(), bench.value(ballot, &[1, 3], 5));
+    let accept = ChangeFrame::Accept { ballot, value: value.clone(), view: view.clone() };
+    let said = bench.hear(3, accept.clone());
+    assert!(bench.change.is_frozen());
+    let accepted = ChangeFrame::Accepted { epoch: view.epoch, ballot };
+    let answer = Action::Say { to: ReplicaId(3), frame: accepted, durably: true };
+    assert_eq!(said.last(), Some(&answer));
+    assert_eq!(bench.hear(3, accept), [answer], "answered again, and nothing written");
+    // The next proposer learns of it.
+    let said = bench.hear(2, ChangeFrame::Prepare { ballot: bench.ballot(5, 2), view });
+    let shows = |a: &Action| match a {
+        Action::Say { frame: ChangeFrame::Promise { promise, .. }, .. } => {
+            promise.accepted == Some((ballot, value.clone()))
+        }
+        _ => false,
+    };
+    assert!(said.iter().any(shows));
+}
+
+#[test]
+fn install_ends_the_decree_once_and_older_frames_are_told_the_newest_view() {
+    let mut bench = Bench::new(1);
+    let ballot = bench.ballot(1, 3);
+    let (old, new) = (bench.view.clone(), bench.value(ballot, &[1, 3], 5));
+    bench.hear(3, ChangeFrame::Prepare { ballot, view: old.clone() });
+    let said = bench.hear(3, ChangeFrame::Install { view: new.clone() });
+    assert_eq!(said[..2], [Action::Adopt(new.clone()), Action::Write]);
+    assert!(!bench.change.is_frozen() && bench.change.has_rank());
+    let again = bench.hear(3, ChangeFrame::Install { view: new.clone() });
+    assert_eq!(again, said[2..], "installed once, answered again");
+    for late in [ChangeFrame::Install { view: old.clone() }, ChangeFrame::Prepare { ballot, view: old }] {
+        let said = bench.hear(2, late);
+        let newest = Action::Say { to: ReplicaId(2), frame: ChangeFrame::Install { view: new.clone() }, durably: true };
+        assert_eq!(said, [newest]);
+    }
+    assert!(!bench.change.is_frozen(), "what is late freezes nothing");
+}
+
+#[test]
+fn another_run_has_no_rank_and_another_birth_no_vote() {
+    let bench = Bench::new(1);
+    let acceptor = bench.change.acceptor().clone();
+    let mut restarted = bench.member(1);
+    restarted.incarnation = Incarnation(restarted.incarnation.0 + 1);
+    let change = Change::new(restarted, acceptor.clone());
+    assert!(change.is_voter() && !change.has_rank());
+    let mut wiped = restarted;
+    wiped.birth.0 += 1;
+    let mut change = Change::new(wiped, acceptor);
+    assert!(!change.is_voter() && !change.has_rank());
+    let mut out = Vec::new();
+    change.propose(NOW, &|_| log_end(5), &bench.around, &mut out);
+    assert_eq!((out, change.proposing()), (vec![], None), "only a voter may propose");
+}
+
+#[test]
+fn a_view_without_this_replica_takes_its_vote_away() {
+    let mut bench = Bench::new(2);
+    let new = bench.value(bench.ballot(1, 3), &[1, 3], 5);
+    bench.hear(3, ChangeFrame::Install { view: new.clone() });
+    assert_eq!(bench.change.acceptor().heard, Some(new));
+    assert!(bench.change.acceptor().installed.is_some() && !bench.change.is_voter() && !bench.change.has_rank());
 }
