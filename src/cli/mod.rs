@@ -19,7 +19,7 @@ mod tests;
 
 use crate::cli::options::{scan, Given};
 use crate::cli::output::{complain, Output, Style};
-use crate::cli::table::{look_up, overview, Call, Found, Plan, Refusal, GLOBAL};
+use crate::cli::table::{look_up, Call, Found, Plan, Refusal, GLOBAL};
 use crate::client::{Server, Session};
 use std::ffi::OsString;
 use std::fs::File;
@@ -108,8 +108,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
         Ok(taken) => taken,
         Err(why) => return misused(&why),
     };
-    if settings.help && taken == words.len() {
-        return say(&overview());
+    if settings.help {
+        settings.help = false;
+        let asked = [b"help".to_vec()].into_iter().chain(words.get(taken).cloned());
+        return one(&asked.collect::<Vec<_>>(), settings);
     }
     if settings.version {
         return say(&format!("ftqc {}", env!("CARGO_PKG_VERSION")));
@@ -186,9 +188,7 @@ fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
     let call = Call { command, options, operands, style: settings.style, stale: settings.stale, alone: true };
     let planned = (command.plan)(&call);
     match planned {
-        Err(Refusal::Usage(why)) => {
-            return misused(&format!("{why}; usage: {} {}", command.name, command.synopsis));
-        }
+        Err(Refusal::Usage(why)) => return misused(&format!("{why}; usage: {}", command.usage())),
         Err(Refusal::Error(e)) => out.error(&e),
         Ok(Plan::Print(text)) => out.line(&text),
         Ok(plan) => {

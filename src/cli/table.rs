@@ -161,7 +161,7 @@ pub static COMMANDS: &[Command] = &[
     command!("members" "" "every configured replica" Some(&[]), (0, 0), false, group::members),
     command!("ready" "" "whether the asked replica serves: exit 0, else 75 with the reason"
         Some(&[]), (0, 0), false, group::ready),
-    command!("bench" "[OPTION...] [push|pop|mixed|read]" "throughput and latencies"
+    command!("bench" "[OPTION...] [WHAT]" "throughput and latencies of push, pop, mixed or read"
         Some(&[
             long("clients", "N", "clients, each with its own connection and session (1)"),
             long("size", "B", "bytes of an item (16)"),
@@ -185,7 +185,7 @@ pub fn look_up(words: &[Vec<u8>]) -> Result<Found<'_>, Refusal> {
         let name = line::one_line(&String::from_utf8_lossy(&name[..name.len().min(80)]));
         return Err(Refusal::Usage(format!("unknown command '{name}'; 'help' lists those there are")));
     };
-    let usage = |why: &str| Refusal::Usage(format!("{why}; usage: {} {}", command.name, command.synopsis));
+    let usage = |why: &str| Refusal::Usage(format!("{why}; usage: {}", command.usage()));
     let (options, operands) = match command.options {
         None => (Vec::new(), rest),
         Some(own) => {
@@ -212,9 +212,14 @@ fn help(call: &Call<'_>) -> Result<Plan, Refusal> {
 }
 
 impl Command {
+    /// `pop [-n COUNT] LABEL`, `status`
+    pub fn usage(&self) -> String {
+        format!("{} {}", self.name, self.synopsis).trim_end().to_string()
+    }
+
     /// What `help COMMAND` prints.
     pub fn help(&self) -> String {
-        let mut text = format!("{}\n    {}", format!("{} {}", self.name, self.synopsis).trim_end(), self.summary);
+        let mut text = format!("{}\n    {}", self.usage(), self.summary);
         for option in self.options.unwrap_or_default() {
             text.push_str(&format!("\n    {:16} {}", option.synopsis(), option.summary));
         }
@@ -233,8 +238,7 @@ pub fn overview() -> String {
     }
     text.push_str("\n\nCommands:");
     for command in COMMANDS {
-        let called = format!("{} {}", command.name, command.synopsis);
-        text.push_str(&format!("\n  {:28} {}", called.trim_end(), command.summary));
+        text.push_str(&format!("\n  {:28} {}", command.usage(), command.summary));
     }
     text
 }

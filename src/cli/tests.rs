@@ -109,6 +109,15 @@ fn options_of_the_program_are_read() {
 }
 
 #[test]
+fn help_is_asked_for_before_and_behind_a_command() {
+    let status = |words: &[&str]| run(words.iter().map(OsString::from));
+    for words in [&["-h"][..], &["-h", "qCreate"], &["-h", "push"], &["pop", "-h"], &["help", "size"]] {
+        assert_eq!(status(words), 0, "{words:?}");
+    }
+    assert_eq!(status(&["-h", "nosuch"]), USAGE);
+}
+
+#[test]
 fn the_man_page_has_every_command_and_option() {
     let page = include_str!("../../man/ftqc.1");
     for command in COMMANDS {

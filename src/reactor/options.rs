@@ -95,7 +95,8 @@ fn table() -> getopts::Options {
 fn usage() -> String {
     let brief = "Usage: ftqd --id N [--cluster FILE | --n COUNT [--port P]] [options]";
     let hidden = ["--http", "--key", "--merge", "--lab", "--join"];
-    let whole = table().usage(brief);
+    // The library shows a name of one letter as -n only.
+    let whole = table().usage(brief).replace("    -n COUNT     ", "        --n COUNT");
     let lines = whole.lines().filter(|l| !hidden.iter().any(|h| l.trim_start().starts_with(h)) && !l.trim().is_empty());
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }

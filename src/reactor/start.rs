@@ -104,6 +104,12 @@ fn check(options: &Options) -> Result<String, Exit> {
         let found = Directory::open_to_look(path)?.read(options.id)?;
         text += &format!("data directory {}: {}\n", path.display(), describe(&found));
     } else {
+        let above = path.ancestors().skip(1).map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+        let above = above.into_iter().find(|p| p.exists()).unwrap_or(Path::new("/"));
+        if !above.is_dir() || !disk::is_writable(above) {
+            let message = format!("data directory {}: cannot be made in {}", path.display(), above.display());
+            return Err(Exit::configuration(message));
+        }
         text += &format!("data directory {}: is not there, will be made\n", path.display());
     }
     Ok(text)

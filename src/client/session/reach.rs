@@ -51,8 +51,9 @@ impl Session {
 
     /// The present server is of no use now: remembers why and goes on to the next, after a pause once all were tried.
     pub(super) fn fail(&mut self, why: Error, now: Instant) {
-        // A refusal says more than a server that is not there.
-        if !matches!((&self.trouble, &why), (Some(Error::Refused { .. }), Error::Unreachable { .. })) {
+        // A refusal says more than a server that is not there or says nothing.
+        let says_little = matches!(why, Error::Unreachable { .. }) || why.is(Code::Busy);
+        if !(says_little && matches!(self.trouble, Some(Error::Refused { .. }))) {
             self.trouble = Some(why);
         }
         self.leave(now);

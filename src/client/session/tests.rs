@@ -116,6 +116,17 @@ fn a_server_that_is_not_there_is_passed_over_at_once() {
 }
 
 #[test]
+fn a_refusal_says_more_than_a_silent_replica() {
+    let fake = Fake::new(2);
+    fake.group().moods[0].refuse = Some((Code::NotPrimary, u32::MAX));
+    fake.group().moods[1].mute = true;
+    let mut session = Session::new(fake.servers.clone(), Duration::from_millis(1300));
+    push(&mut session, "a");
+    let error = session.wait().expect_err("nobody is primary");
+    assert!(error.is(Code::NotPrimary), "{error}");
+}
+
+#[test]
 fn a_silent_replica_is_left_for_the_next() {
     let fake = Fake::new(2);
     fake.group().moods[0].mute = true;
