@@ -1,8 +1,9 @@
 //! The view change, explored before it meets a socket: the real `group::change` under a scheduler that does the worst.
 //!
-//! `search` goes through every order of whole steps of three replicas up to a depth: messages late, lost and doubled, crashes
-//! that lose any part of what was being written, several proposers. `walk` goes far at random, with lost disks and
-//! split networks, and ends in calm, where a view of all must form and commit. `script` plays what neither reaches.
+//! `search` goes through every order of whole steps of three replicas up to a depth: messages late, lost and doubled,
+//! crashes that lose any part of what was being written, several proposers. `walk` goes far at random, with lost
+//! disks and split networks, and ends in calm, where a view of all must form and commit. `script` plays what neither
+//! reaches.
 //! With the feature `broken` every broken variant of the change must be caught.
 //!
 //! What was searched is printed. `EXPLORE_DEEPER` steps more, `EXPLORE_WALKS` walks from seed `EXPLORE_FROM`, and

@@ -1,4 +1,4 @@
-//! Depth first through every interleaving, up to a depth, each state once.
+//! Depth first through every order of steps, up to a depth, each state once.
 //!
 //! One step is one packet, proposal, timer or fault at one replica; what it writes is synced and what it says to
 //! itself arrives in the same step, or else it crashes right there and any part of what it wrote remains. What
