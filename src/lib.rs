@@ -12,6 +12,7 @@
 
 pub mod types;
 
+pub mod broken;
 pub mod limits;
 pub mod marks;
 pub mod rng;

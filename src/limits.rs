@@ -96,6 +96,10 @@ pub const PROBE_TRIES: u32 = 3;
 pub const PROBE_AGAIN_NS: u64 = 2_000 * 1_000_000;
 /// And at most.
 pub const PROBE_AGAIN_MAX_NS: u64 = 120_000 * 1_000_000;
+/// A proposer says again what is unanswered after this time.
+pub const CHANGE_AGAIN_NS: u64 = 20 * 1_000_000;
+/// How long it waits for further promises once it has a quorum.
+pub const CHANGE_GATHER_NS: u64 = 100 * 1_000_000;
 /// How long a replica that was asked to stop waits for what it has taken in to be answered.
 pub const LEAVE_WAIT_NS: u64 = 1_000 * 1_000_000;
 /// A question of a reader is asked again after this time, doubled each time.
@@ -106,6 +110,9 @@ pub const READ_AGAIN_MAX_NS: u64 = 100 * 1_000_000;
 pub const READS_MAX: usize = 32_768;
 /// Bytes of operations in one slot: a sequencer's cut goes no further than this, but covers one whole operation.
 pub const SLOT_BYTES_MAX: usize = 2 << 20;
+
+/// Earlier views whose bases a view remembers.
+pub const CHAIN_MAX: usize = 64;
 
 // ---- the log
 /// Bytes of a log segment.

@@ -198,6 +198,7 @@ fn view(n: u8) -> View {
         ballot: Ballot::default(),
         members: (1..=n).map(run).collect(),
         base: Slot(0),
+        chain: vec![],
         base_digest: Digest(0),
         base_time: GroupTime(0),
         policy: Policy::Dynamic,

@@ -100,6 +100,7 @@ impl Founding {
             ballot: Ballot { round: 0, id: me.id, birth: me.birth, incarnation: me.incarnation },
             members,
             base: Slot(0),
+            chain: Vec::new(),
             base_digest: Digest(0),
             base_time: GroupTime(0),
             policy: self.policy,

@@ -34,7 +34,7 @@ impl Flow {
 
     /// Whether one more message may be taken from the clients.
     pub fn is_open(&self) -> bool {
-        self.window_bytes < WINDOW_BYTES || crate::group::broken::is("window-ignored")
+        self.window_bytes < WINDOW_BYTES || crate::broken::is("window-ignored")
     }
 
     /// A message of this replica's own was made.

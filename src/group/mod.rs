@@ -6,7 +6,7 @@
 //! heard), `bootstrap` (how the first view is made), `quorum` (which side goes on).
 
 pub mod bootstrap;
-pub mod broken;
+pub mod change;
 pub mod clock;
 pub mod commit;
 pub mod detect;

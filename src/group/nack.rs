@@ -95,7 +95,7 @@ impl Nacks {
     /// What to ask now, and whom.
     pub fn ask(&mut self, now: Time, view: &View, window: &Window, commit: &Commit) -> Vec<(Rank, Frame<'static>)> {
         let mut asked = Vec::new();
-        if crate::group::broken::is("nack-never-sent") {
+        if crate::broken::is("nack-never-sent") {
             return asked;
         }
         if self.orders.is_due(now) {

@@ -246,7 +246,7 @@ impl Regular {
     /// The next slot, if it is this member's turn and there is room for it.
     fn own_slot(&self) -> Option<Slot> {
         let slot = self.window.announced().next();
-        let my_turn = self.view.sequencer(slot) == self.rank || crate::group::broken::is("out-of-turn");
+        let my_turn = self.view.sequencer(slot) == self.rank || crate::broken::is("out-of-turn");
         (my_turn && slot.0 - self.window.released().0 <= SLOTS_MAX as u64).then_some(slot)
     }
 
@@ -255,7 +255,7 @@ impl Regular {
         let Some(slot) = self.own_slot() else { return };
         let last = *self.window.last_order();
         let mut time = last.time.max(self.clock.at(now));
-        if crate::group::broken::is("time-runs-back") {
+        if crate::broken::is("time-runs-back") {
             time = GroupTime(time.0 ^ 0xFF_FFFF);
         }
         let cuts = match self.window.next_cuts(self.rank, self.flow.sent()) {
@@ -278,7 +278,7 @@ impl Regular {
     pub fn count(&mut self) -> Slot {
         let own = match self.view.durability {
             crate::wire::view::Durability::Memory => self.window.known(),
-            crate::wire::view::Durability::Disk if crate::group::broken::is("ack-before-sync") => self.window.known(),
+            crate::wire::view::Durability::Disk if crate::broken::is("ack-before-sync") => self.window.known(),
             crate::wire::view::Durability::Disk => self.durable,
         };
         self.commit.advance(self.rank, self.flow.sent(), self.window.known(), own);
@@ -298,7 +298,7 @@ impl Regular {
     /// This member's report.
     pub fn status(&self) -> Status {
         let report = self.commit.report(self.rank);
-        let hidden = crate::group::broken::is("silent-last-message");
+        let hidden = crate::broken::is("silent-last-message");
         Status {
             sent: if hidden { self.window.last_order().cuts.of(self.rank) } else { self.flow.sent() },
             known: self.window.known(),
@@ -329,7 +329,7 @@ impl Regular {
             match piece {
                 Piece::Order(slot) => {
                     let Some(order) = self.window.order(slot) else { continue };
-                    let time = GroupTime(order.time.0 + u64::from(crate::group::broken::is("order-changed")));
+                    let time = GroupTime(order.time.0 + u64::from(crate::broken::is("order-changed")));
                     packets.put(dest, datagram, &Frame::Order { slot, time, cuts: order.cuts });
                 }
                 Piece::Data(origin, mseq) => self.put_data(dest, origin, mseq, offset, datagram, packets),

@@ -33,10 +33,10 @@ impl Ranks {
 
 /// May commit? The number of members that must hold a slot durably.
 pub fn commit_count(view: &View) -> usize {
-    if crate::group::broken::is("commit-at-half") {
+    if crate::broken::is("commit-at-half") {
         return view.members.len() / 2;
     }
-    if crate::group::broken::is("commit-at-one") {
+    if crate::broken::is("commit-at-one") {
         return 1;
     }
     match view.policy {
@@ -53,7 +53,9 @@ pub fn is_quorum(view: &View, present: Ranks) -> bool {
     match view.policy {
         Policy::Dynamic => {
             let twice = 2 * present.count();
-            twice > view.members.len() || twice == view.members.len() && present.contains(highest)
+            twice > view.members.len()
+                || twice == view.members.len()
+                    && (present.contains(highest) || crate::broken::is("half-without-tie-break"))
         }
         Policy::Majority => 2 * present.count() > view.book.len(),
         Policy::Available => present.count() >= 1,

@@ -48,7 +48,7 @@ impl Resend {
             if !fresh {
                 continue;
             }
-            if self.tokens < size as u64 && !crate::group::broken::is("resend-unbounded") {
+            if self.tokens < size as u64 && !crate::broken::is("resend-unbounded") {
                 break;
             }
             self.tokens = self.tokens.saturating_sub(size as u64);

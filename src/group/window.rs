@@ -85,7 +85,7 @@ impl Origin {
         while let Some(message) = self.message(self.held.next()) {
             let continues = message.continues;
             self.held = self.held.next();
-            if !continues || crate::group::broken::is("cut-inside-operation") {
+            if !continues || crate::broken::is("cut-inside-operation") {
                 self.whole = self.held;
             }
         }
@@ -324,7 +324,7 @@ impl Window {
             if spent > *budget && !(first && cut == from) {
                 break;
             }
-            if !message.continues || crate::group::broken::is("cut-inside-operation") {
+            if !message.continues || crate::broken::is("cut-inside-operation") {
                 cut = mseq;
                 *budget = budget.saturating_sub(spent);
                 spent = 0;
@@ -347,7 +347,7 @@ impl Window {
     pub fn payloads(&self, slot: Slot, sequencer: Rank) -> impl Iterator<Item = &[u8]> {
         let before = self.order(Slot(slot.0 - 1)).expect("a known slot's predecessor is held").cuts;
         let order = self.order(slot).expect("a known slot's order is held").cuts;
-        let (n, backwards) = (self.origins.len(), crate::group::broken::is("fifo-ignored"));
+        let (n, backwards) = (self.origins.len(), crate::broken::is("fifo-ignored"));
         (0..n).flat_map(move |k| {
             let rank = Rank(((usize::from(sequencer.0) + k) % n) as u8);
             let (first, last) = (before.of(rank).0 + 1, order.of(rank).0);

@@ -150,11 +150,11 @@ fn view(r: &mut Reader<'_>) -> Decoded<Option<View>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::limits::{ADDRESS_BYTES_MAX, REPLICAS_MAX};
+    use crate::limits::{ADDRESS_BYTES_MAX, CHAIN_MAX, REPLICAS_MAX};
     use crate::log::record::tests::hex;
     use crate::rng::Rng;
     use crate::types::{Digest, Epoch, GroupTime, Run, Slot};
-    use crate::wire::view::{BookEntry, Durability, Policy};
+    use crate::wire::view::{BookEntry, Durability, Link, Policy};
     use quickcheck::quickcheck;
 
     pub(crate) fn view(epoch: u64, members: usize, address_bytes: usize) -> View {
@@ -174,6 +174,9 @@ pub(crate) mod tests {
             ballot: Ballot { round: 1, id: ReplicaId(2), birth: Birth(3), incarnation: Incarnation(4) },
             members: runs.collect(),
             base: Slot(epoch * 10),
+            chain: (epoch.saturating_sub(CHAIN_MAX as u64)..epoch)
+                .map(|earlier| Link { epoch: Epoch(earlier), base: Slot(earlier * 10) })
+                .collect(),
             base_digest: Digest(5),
             base_time: GroupTime(6),
             policy: Policy::Dynamic,

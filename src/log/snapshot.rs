@@ -90,7 +90,7 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{ADDRESS_BYTES_MAX, REPLICAS_MAX};
+    use crate::limits::{ADDRESS_BYTES_MAX, COUNTER_MAX, REPLICAS_MAX};
     use crate::log::meta::tests::view;
     use crate::log::record::tests::hex;
     use quickcheck::quickcheck;
@@ -109,14 +109,16 @@ mod tests {
         let header = snapshot(1, 1).header(b"");
         // The state's checksum is XXH3 of nothing.
         let golden = "6674714e".to_owned()
-            + "059958b0"
-            + "00000092"
+            + "95499897"
+            + "00000099"
             + "0001"
             + "000000000000001100000000000000220000000000000033"
             + "00000000000000002d06800538d394c2"
             + "0000000000000009000000000000000300000000000000010200000000000000030000000000000004"
             + "0101ffffffffffffffff0000000000000001"
-            + "000000000000001e00000000000000050000000000000006"
+            + "000000000000001e" // the base, and the chain of those before it
+            + "030000010a0214"
+            + "00000000000000050000000000000006"
             + "010101"
             + "010101610168";
         assert_eq!(hex(&header), golden);
@@ -124,7 +126,8 @@ mod tests {
 
     #[test]
     fn the_largest_view_fits() {
-        let largest = snapshot(REPLICAS_MAX, ADDRESS_BYTES_MAX);
+        let view = view(COUNTER_MAX / 10, REPLICAS_MAX, ADDRESS_BYTES_MAX);
+        let largest = Snapshot { view, ..snapshot(1, 1) };
         let file = [&largest.header(b"state")[..], b"state"].concat();
         assert_eq!(Snapshot::decode(&file), Ok((largest, &b"state"[..])));
     }

@@ -454,7 +454,7 @@ impl Replica {
 }
 
 fn sequencer(regular: &crate::group::order::Regular, slot: Slot) -> Rank {
-    if crate::group::broken::is("sequencer-not-first") {
+    if crate::broken::is("sequencer-not-first") {
         return regular.rank;
     }
     regular.view.sequencer(slot)

@@ -90,7 +90,7 @@ impl Reads {
         let Some(question) = self.asked.as_mut().filter(|q| q.number == number) else { return };
         question.told = question.told.with(rank);
         question.highest = question.highest.max(durable);
-        if is_quorum(view, question.told) || crate::group::broken::is("read-locally") {
+        if is_quorum(view, question.told) || crate::broken::is("read-locally") {
             let question = self.asked.take().expect("just looked at");
             self.settled.push((question.highest, question.reads));
         }
@@ -103,7 +103,7 @@ impl Reads {
 
     /// The state after `applied` is there: what waited for it may be answered.
     pub fn settle(&mut self, applied: Slot) {
-        let unapplied = crate::group::broken::is("read-unapplied");
+        let unapplied = crate::broken::is("read-unapplied");
         let ready = &mut self.ready;
         self.settled.retain_mut(|(slot, reads)| {
             let wait = *slot > applied && !unapplied;

@@ -6,7 +6,7 @@
 //! One that nobody spoke for is forgotten: its term ends at the earliest [`SESSION_IDLE_NS`] after its last bundle
 //! and is set anew only where it gains by [`TERM_STEP_NS`], so that most bundles leave the index alone.
 
-use crate::group::broken;
+use crate::broken;
 use crate::limits::{ANSWER_BYTES_MAX, SESSIONS_MAX, SESSION_IDLE_NS, SESSION_WINDOW};
 use crate::service::Who;
 use crate::types::{GroupTime, RequestNumber, SessionId, Slot};

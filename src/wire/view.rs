@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use twox_hash::XxHash3_64;
 
-use crate::limits::{ADDRESS_BYTES_MAX, REPLICAS_MAX, REPLICA_ID_MAX};
+use crate::limits::{ADDRESS_BYTES_MAX, CHAIN_MAX, REPLICAS_MAX, REPLICA_ID_MAX};
 use crate::types::{Birth, ClusterId, Digest, Epoch, GroupTime, Incarnation, Rank, ReplicaId, Run, Slot, ViewTag};
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
 
@@ -21,7 +21,7 @@ pub struct Ballot {
 }
 
 /// One line of the address book.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BookEntry {
     pub id: ReplicaId,
     /// `HOST:PORT`, UDP for replicas and TCP for clients.
@@ -34,7 +34,7 @@ pub struct BookEntry {
 pub type Book = Vec<BookEntry>;
 
 /// Which side goes on (DESIGN 5.4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(u8)]
 pub enum Policy {
     #[default]
@@ -62,7 +62,7 @@ impl Policy {
 }
 
 /// What `durable` means for a commit (DESIGN 6.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(u8)]
 pub enum Durability {
     #[default]
@@ -83,8 +83,15 @@ impl Durability {
     }
 }
 
+/// Where the slots of one epoch begin: its first is the one after `base`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Link {
+    pub epoch: Epoch,
+    pub base: Slot,
+}
+
 /// An agreed membership.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct View {
     pub cluster: ClusterId,
     pub epoch: Epoch,
@@ -94,6 +101,8 @@ pub struct View {
     pub members: Vec<Run>,
     /// The view's first slot is the one after this.
     pub base: Slot,
+    /// The bases of the views before this one, oldest first, as far back as [`CHAIN_MAX`] allows.
+    pub chain: Vec<Link>,
     /// The running digest at `base`.
     pub base_digest: Digest,
     /// The group time at `base`.
@@ -129,6 +138,33 @@ impl View {
         Rank((slot.0 % self.members.len() as u64) as u8)
     }
 
+    /// The chain of the view that follows this one.
+    pub fn next_chain(&self) -> Vec<Link> {
+        let mut chain = self.chain.clone();
+        chain.push(Link { epoch: self.epoch, base: self.base });
+        if chain.len() > CHAIN_MAX {
+            chain.remove(0);
+        }
+        chain
+    }
+
+    /// Whether a record belongs to the history that leads to this view: it is not beyond the base of the view that
+    /// followed its epoch. Where the chain does not reach back that far nobody can tell, and the answer is no.
+    pub fn keeps(&self, epoch: Epoch, slot: Slot) -> bool {
+        if epoch >= self.epoch {
+            return true;
+        }
+        if crate::broken::is("no-truncation") {
+            return true;
+        }
+        if crate::broken::is("newest-base-only") {
+            return slot <= self.base;
+        }
+        let next = self.chain.iter().copied().find(|link| link.epoch > epoch);
+        let next = next.unwrap_or(Link { epoch: self.epoch, base: self.base });
+        next.epoch == epoch.next() && slot <= next.base
+    }
+
     /// `{1,2,3}`.
     pub fn members_text(&self) -> String {
         let ids: Vec<String> = self.members.iter().map(|m| m.id.to_string()).collect();
@@ -142,6 +178,11 @@ impl View {
         out.put_varint(self.members.len() as u64);
         self.members.iter().for_each(|&m| put_run(out, m));
         out.put_u64(self.base.0);
+        out.put_varint(self.chain.len() as u64);
+        for link in &self.chain {
+            out.put_varint(link.epoch.0);
+            out.put_varint(link.base.0);
+        }
         out.put_u64(self.base_digest.0);
         out.put_u64(self.base_time.0);
         out.put_u8(self.policy as u8);
@@ -157,12 +198,23 @@ impl View {
         if members.is_empty() || members.windows(2).any(|w| w[0].id >= w[1].id) {
             return Err(DecodeError { field: "members" });
         }
+        let base = Slot(r.counter("base")?);
+        let links = r.count(CHAIN_MAX, "chain")?;
+        let link = |r: &mut Reader<'_>| {
+            Ok(Link { epoch: Epoch(r.varint("chain epoch")?), base: Slot(r.varint("chain base")?) })
+        };
+        let chain = (0..links).map(|_| link(r)).collect::<Decoded<Vec<Link>>>()?;
+        let after = chain.iter().skip(1).copied().chain([Link { epoch, base }]);
+        if chain.iter().zip(after).any(|(link, next)| link.epoch >= next.epoch || link.base > next.base) {
+            return Err(DecodeError { field: "chain" });
+        }
         Ok(View {
             cluster,
             epoch,
             ballot,
             members,
-            base: Slot(r.counter("base")?),
+            base,
+            chain,
             base_digest: Digest(r.u64("base digest")?),
             base_time: GroupTime(r.counter("base time")?),
             policy: Policy::from_u8(r.u8("policy")?).ok_or(DecodeError { field: "policy" })?,
@@ -247,6 +299,10 @@ pub(crate) mod tests {
         Run { id: ReplicaId(id), birth: Birth(0xb0 + u64::from(id)), incarnation: Incarnation(1) }
     }
 
+    fn link(epoch: u64, base: u64) -> Link {
+        Link { epoch: Epoch(epoch), base: Slot(base) }
+    }
+
     /// A view of replicas 1 to `members`, out of 1 to `configured`.
     pub fn view_of(members: u8, configured: u8, policy: Policy) -> View {
         let entry = |id: u8| BookEntry { id: ReplicaId(id), address: format!("h{id}:7400"), http: None };
@@ -256,6 +312,7 @@ pub(crate) mod tests {
             ballot: Ballot { round: 0, id: ReplicaId(configured), birth: Birth(9), incarnation: Incarnation(1) },
             members: (1..=members).map(run_of).collect(),
             base: Slot(0),
+            chain: vec![],
             base_digest: Digest(0),
             base_time: GroupTime(0),
             policy,
@@ -282,18 +339,21 @@ pub(crate) mod tests {
     fn the_format_is_for_ever() {
         let mut view = view_of(2, 3, Policy::Majority);
         (view.base, view.base_digest, view.base_time) = (Slot(5), Digest(6), GroupTime(7));
+        (view.epoch, view.chain) = (Epoch(8), vec![link(3, 0), link(7, 5)]);
         (view.durability, view.min_members) = (Durability::Memory, 2);
         view.book[1].http = Some("h2:80".into());
         let hex: String = encoded(&view).iter().map(|b| format!("{b:02x}")).collect();
         let golden = [
-            "00000000000000c1 0000000000000001",
+            "00000000000000c1 0000000000000008",
             // The ballot.
             "0000000000000000 03 0000000000000009 0000000000000001",
             "02",
             "01 00000000000000b1 0000000000000001",
             "02 00000000000000b2 0000000000000001",
-            // The base: slot, digest, time; policy, least members, durability.
-            "0000000000000005 0000000000000006 0000000000000007",
+            // The base; the chain, each link's epoch and base.
+            "0000000000000005 02 03 00 07 05",
+            // Digest and time at the base; policy, least members, durability.
+            "0000000000000006 0000000000000007",
             "02 02 02",
             // The book.
             "03",
@@ -324,6 +384,11 @@ pub(crate) mod tests {
         assert_eq!(refused(&|v| v.members = (1..=16).map(run_of).collect()), "members");
         assert_eq!(refused(&|v| v.members[0].id = ReplicaId(0)), "replica id");
         assert_eq!(refused(&|v| v.members[1].id = ReplicaId(65)), "replica id");
+        assert_eq!(refused(&|v| v.chain = vec![link(1, 0)]), "chain", "a view does not follow itself");
+        assert_eq!(refused(&|v| v.chain = vec![link(0, 1)]), "chain", "bases never fall");
+        assert_eq!(refused(&|v| (v.epoch, v.chain) = (Epoch(9), vec![link(3, 0), link(3, 0)])), "chain");
+        assert_eq!(refused(&|v| (v.epoch, v.chain) = (Epoch(99), (0..65).map(|k| link(k, 0)).collect())), "chain");
+        assert_eq!(refused(&|v| v.base = Slot(u64::MAX)), "base");
         assert_eq!(refused(&|v| v.book = vec![v.book[0].clone(); 16]), "book");
         assert_eq!(refused(&|v| v.book[0].address = "a".repeat(256)), "book address");
         assert_eq!(refused(&|v| v.book[0].http = Some("a".repeat(256))), "book http");
@@ -346,6 +411,28 @@ pub(crate) mod tests {
         assert_ne!(tag_with(&|v| v.ballot.id.0 += 1), view.tag());
         assert_ne!(tag_with(&|v| v.ballot.birth.0 += 1), view.tag());
         assert_ne!(tag_with(&|v| v.ballot.incarnation.0 += 1), view.tag());
+    }
+
+    #[test]
+    fn what_lies_beyond_the_base_that_followed_its_epoch_is_no_history() {
+        let mut view = view_of(3, 3, Policy::Dynamic);
+        (view.epoch, view.base, view.chain) = (Epoch(7), Slot(30), vec![link(4, 10), link(5, 15), link(6, 15)]);
+        let last_kept = |epoch| (0..=40).rev().find(|&slot| view.keeps(Epoch(epoch), Slot(slot)));
+        assert_eq!([3, 4, 5, 6, 7].map(last_kept), [Some(10), Some(15), Some(15), Some(30), Some(40)]);
+        assert_eq!(last_kept(2), None, "the base of epoch 3 is forgotten");
+        let next = View { epoch: Epoch(8), base: Slot(31), chain: view.next_chain(), ..view.clone() };
+        assert_eq!(next.chain.last(), Some(&link(7, 30)));
+        assert!(next.keeps(Epoch(7), Slot(31)) && !next.keeps(Epoch(7), Slot(32)));
+    }
+
+    #[test]
+    fn the_chain_is_bounded() {
+        let mut view = view_of(3, 3, Policy::Dynamic);
+        for epoch in 2..=CHAIN_MAX as u64 + 9 {
+            (view.chain, view.epoch, view.base) = (view.next_chain(), Epoch(epoch), Slot(epoch));
+        }
+        assert_eq!((view.chain.len(), view.chain[0]), (CHAIN_MAX, link(9, 9)));
+        assert_eq!(decoded(&encoded(&view)), Ok(view));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use ftq::group::broken;
+use ftq::broken;
 
 use super::marks;
 use super::model::brief;

@@ -22,6 +22,27 @@ pub const VARIANTS: &[(&str, &str)] = &[
     ("time-runs-back", "7.3: a slot's time is at least that of the slot before it"),
 ];
 
+/// The same for the change of a view.
+pub const CHANGE_VARIANTS: &[(&str, &str)] = &[
+    ("no-freeze", "5.3: a promise freezes the epoch for good"),
+    ("sync-after-decree", "5.3: every member holds the log up to the base before the decree"),
+    ("accepted-ignored", "5.3: an accepted value is completed before anything else is chosen"),
+    ("half-without-tie-break", "5.4: of equal halves the one with the view's highest id"),
+    ("keep-rank", "1: rank belongs to the very run that the view records"),
+    ("empty-disk-votes", "1: a voter is a replica whose birth the view records"),
+    // Either alone keeps a ballot from repeating: that it names the incarnation, and that PREPARE leaves only when its
+    // own promise is durable. This leaves out both.
+    ("ballot-reused", "5.1: a ballot is durable before its first use, so none repeats"),
+    ("stale-ready", "5.3: READY names its ballot, base and digest"),
+    ("stale-accept", "5.3: what comes later under a lower ballot is refused"),
+    ("answers-name-the-ballot-only", "5.3: every frame of a change names its epoch"),
+    ("said-before-durable", "5.1: a promise is durable before it is said"),
+    ("own-base", "5.3: the base is the highest log end among the promisers"),
+    ("no-truncation", "5.3: an install drops what lies beyond its base"),
+    ("newest-base-only", "5.3: what diverged in earlier epochs is dropped, too"),
+    ("frozen-counts", "rule 5: a frozen member is not counted"),
+];
+
 #[cfg(feature = "broken")]
 mod switch {
     use std::cell::Cell;

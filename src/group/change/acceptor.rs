@@ -1,0 +1,180 @@
+//! The acceptor's side of a change, and what everyone does with a view that was decided.
+
+use crate::broken::is as is_broken;
+use crate::group::change::{votes, Action, Change, ChangeFrame, LogEnd, Phase, Promise};
+use crate::types::{Epoch, ReplicaId, Run, Slot, Time};
+use crate::wire::view::{Ballot, View};
+
+/// What must survive a crash (DESIGN 5.1).
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Acceptor {
+    /// The last view adopted as one of its voters.
+    pub installed: Option<View>,
+    /// A newer view without this replica: it only takes the vote away.
+    pub heard: Option<View>,
+    /// For the decree that follows the newest of the two.
+    pub promised: Option<Ballot>,
+    pub accepted: Option<(Ballot, View)>,
+}
+
+impl Acceptor {
+    /// The newest view this replica knows.
+    pub fn newest(&self) -> Option<&View> {
+        self.heard.iter().chain(&self.installed).max_by_key(|v| v.epoch)
+    }
+
+    /// Whether a record belongs to the history that leads to the newest view. What an installed view starts from
+    /// does, however far back its record's epoch lies: every member said READY for it.
+    pub fn keeps(&self, epoch: Epoch, slot: Slot) -> bool {
+        let started_from = |view: &View| slot <= view.base && !is_broken("newest-base-only");
+        self.installed.as_ref().is_some_and(started_from) || self.newest().is_none_or(|view| view.keeps(epoch, slot))
+    }
+}
+
+/// A promised fetch, at a member-to-be.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Syncing {
+    ballot: Ballot,
+    proposer: ReplicaId,
+    base: LogEnd,
+}
+
+impl Change {
+    /// A higher ballot than any before: the epoch is frozen for good.
+    pub(super) fn promise(&mut self, ballot: Ballot, out: &mut Vec<Action>) {
+        if self.acceptor.promised.is_none_or(|promised| promised < ballot) {
+            if self.proposal.as_ref().is_some_and(|p| p.ballot != ballot && p.phase != Phase::Install) {
+                self.proposal = None;
+            }
+            self.syncing = None;
+            self.acceptor.promised = Some(ballot);
+            out.push(Action::Freeze);
+            out.push(Action::Write);
+        }
+    }
+
+    pub(super) fn own_promise(&self, end: LogEnd) -> Promise {
+        let voter = self.is_voter();
+        let accepted = if voter { self.acceptor.accepted.clone() } else { None };
+        Promise { run: self.me, voter, accepted, end, leaving: self.leaving }
+    }
+
+    /// Whoever is heard to know only older views is told the newest, also by one that is not in it: the proposer may
+    /// be gone, and every member that installed it.
+    pub fn say_newest(&self, to: ReplicaId, out: &mut Vec<Action>) {
+        if let Some(view) = self.acceptor.newest().cloned() {
+            Self::say_durably(out, to, ChangeFrame::Install { view });
+        }
+    }
+
+    pub(super) fn on_prepare(
+        &mut self,
+        now: Time,
+        from: Run,
+        ballot: Ballot,
+        view: View,
+        end_in: &dyn Fn(&Acceptor) -> LogEnd,
+        out: &mut Vec<Action>,
+    ) {
+        self.adopt_newer(&view, out);
+        self.heard_ballot(now, from, ballot);
+        if self.is_voter() {
+            if let Some(promised) = self.acceptor.promised.filter(|&promised| promised > ballot) {
+                return Self::say_durably(out, from.id, ChangeFrame::Refuse { epoch: view.epoch, promised });
+            }
+            self.promise(ballot, out);
+        }
+        let promise = self.own_promise(end_in(&self.acceptor));
+        Self::say_durably(out, from.id, ChangeFrame::Promise { epoch: view.epoch, ballot, promise });
+    }
+
+    fn heard_ballot(&mut self, now: Time, from: Run, ballot: Ballot) {
+        self.round = self.round.max(ballot.round);
+        if from.id != self.me.id {
+            self.live = Some((ballot, now));
+        }
+    }
+
+    /// SYNC below the promise is refused; one that was never promised is not for this replica yet.
+    pub(super) fn on_sync(
+        &mut self,
+        from: Run,
+        ballot: Ballot,
+        base: LogEnd,
+        sources: Vec<ReplicaId>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.is_voter() && self.acceptor.promised != Some(ballot) {
+            if let Some(promised) = self.acceptor.promised.filter(|&promised| promised > ballot) {
+                Self::say_durably(out, from.id, ChangeFrame::Refuse { epoch: self.epoch(), promised });
+            }
+            return;
+        }
+        self.syncing = Some(Syncing { ballot, proposer: from.id, base });
+        out.push(Action::Fetch { base, sources });
+    }
+
+    /// The log reaches the base that was asked for; `own` is what it is up to there. READY is an undertaking: until a
+    /// view of a later epoch is adopted no record up to the base is dropped.
+    pub fn synced(&mut self, own: LogEnd, out: &mut Vec<Action>) {
+        if let Some(syncing) = self.syncing.as_ref().filter(|s| s.base.slot == own.slot) {
+            let frame = ChangeFrame::Ready { epoch: self.epoch(), ballot: syncing.ballot, base: own };
+            Self::say_durably(out, syncing.proposer, frame);
+        }
+    }
+
+    /// What PREPARE makes a voter do first, ACCEPT does first.
+    pub(super) fn on_accept(
+        &mut self,
+        now: Time,
+        from: Run,
+        ballot: Ballot,
+        value: View,
+        view: View,
+        out: &mut Vec<Action>,
+    ) {
+        self.adopt_newer(&view, out);
+        self.heard_ballot(now, from, ballot);
+        if !self.is_voter() || value.epoch != view.epoch.next() || value.cluster != view.cluster {
+            return;
+        }
+        let promised = self.acceptor.promised.filter(|&promised| promised > ballot);
+        if let Some(promised) = promised.filter(|_| !is_broken("stale-accept")) {
+            return Self::say_durably(out, from.id, ChangeFrame::Refuse { epoch: view.epoch, promised });
+        }
+        self.promise(ballot, out);
+        let accepted = Some((ballot, value));
+        if self.acceptor.accepted != accepted {
+            self.acceptor.accepted = accepted;
+            out.push(Action::Write);
+        }
+        Self::say_durably(out, from.id, ChangeFrame::Accepted { epoch: view.epoch, ballot });
+    }
+
+    /// One for the installed view changes nothing and is answered again.
+    pub(super) fn on_install(&mut self, from: Run, view: View, out: &mut Vec<Action>) {
+        self.adopt_newer(&view, out);
+        Self::say_durably(out, from.id, ChangeFrame::Installed { epoch: view.epoch });
+    }
+
+    /// A newer view ends everything about the older decree. One that does not record this birth only takes the vote
+    /// away.
+    fn adopt_newer(&mut self, view: &View, out: &mut Vec<Action>) {
+        if view.epoch <= self.epoch() {
+            return;
+        }
+        if votes(view, self.me) {
+            self.acceptor.installed = Some(view.clone());
+            self.acceptor.heard = None;
+        } else {
+            self.acceptor.heard = Some(view.clone());
+        }
+        (self.acceptor.promised, self.acceptor.accepted) = (None, None);
+        (self.syncing, self.live, self.round) = (None, None, 0);
+        if self.proposal.as_ref().is_some_and(|p| p.phase != Phase::Install || p.value.as_ref() != Some(view)) {
+            self.proposal = None;
+        }
+        out.push(Action::Adopt(view.clone()));
+        out.push(Action::Write);
+    }
+}
