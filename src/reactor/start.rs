@@ -5,6 +5,7 @@ use mio::Poll;
 use std::fs;
 use std::path::Path;
 
+use crate::group::bootstrap::Founding;
 use crate::limits::SEGMENT_BYTES;
 use crate::log::{replay, SegmentNumber};
 use crate::reactor::book::{self, Located};
@@ -102,6 +103,13 @@ fn check(options: &Options) -> Result<String, Exit> {
             return Err(Exit::configuration(format!("data directory {}: cannot be written to", path.display())));
         }
         let found = Directory::open_to_look(path)?.read(options.id)?;
+        let (policy, min_members, durability) = (options.policy, options.min_members, options.durability);
+        let founding = Founding { book, policy, min_members, durability };
+        let founded = found.meta.as_ref().and_then(|meta| meta.installed.as_ref());
+        if let Some(differs) = founded.and_then(|view| founding.founded(view).err()) {
+            let message = format!("the group was founded with another value of {differs}");
+            return Err(Exit::configuration(message));
+        }
         text += &format!("data directory {}: {}\n", path.display(), describe(&found));
     } else {
         let here = Path::new(".");

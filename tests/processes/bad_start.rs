@@ -161,6 +161,9 @@ fn options_that_differ_from_those_of_the_founding() {
     let mut command = group.ftqd(1);
     command.args(["--durability", "memory"]);
     refused(command, CONFIGURATION, "--durability");
+    let mut check = group.ftqd(1);
+    check.args(["--durability", "memory", "--check"]);
+    refused(check, CONFIGURATION, "--durability");
     fs::write(group.path().join("cluster"), format!("1 {}\n", group.net.address(2))).expect("the place is ours");
     refused(group.ftqd(1), CONFIGURATION, "the book");
 }
