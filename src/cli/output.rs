@@ -5,7 +5,7 @@ use crate::client::Error;
 use crate::types::Slot;
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use std::fs::File;
 use std::io::{self, Write};
 
@@ -72,9 +72,10 @@ impl Output {
     }
 
     /// A number, as JSON under this name.
-    pub fn number(&mut self, name: &str, slot: Slot, number: u64) {
+    pub fn number(&mut self, name: &str, slot: Slot, number: impl Into<Number>) {
+        let number = number.into();
         if self.style.json {
-            self.fields(slot, &[(name, number.into())]);
+            self.fields(slot, &[(name, Value::Number(number))]);
         } else {
             self.line(&number.to_string());
         }

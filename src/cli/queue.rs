@@ -5,7 +5,6 @@ use crate::cli::table::{decimal, Call, Plan, Refusal};
 use crate::client::{item_list, number, rows, Answer, Ask, Error, Session};
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::types::Slot;
-use crate::wire::answer::Code;
 use crate::wire::operation::{QueueOperation, QueueQuery, Target};
 use serde_json::Value;
 
@@ -39,16 +38,15 @@ pub fn q_destroy(call: &Call<'_>) -> Planned {
 }
 
 pub fn q_id(call: &Call<'_>) -> Planned {
-    query(call, &QueueQuery::Id { label: call.label()? }, |out, answer| match answer {
-        Err(e) if e.is(Code::NoQueue) => {
-            out.note_status(1);
-            if out.style.json {
-                out.object(&[("ok", Value::from(true)), ("id", Value::from(-1))]);
-            } else {
-                out.line("-1");
+    query(call, &QueueQuery::Id { label: call.label()? }, |out, answer| {
+        match answer.and_then(|answer| Ok((answer.slot, number(&answer)?))) {
+            Ok((slot, 0)) => {
+                out.note_status(1);
+                out.number("id", slot, -1);
             }
+            Ok((slot, id)) => out.number("id", slot, id),
+            Err(e) => out.error(&e),
         }
-        answer => print_number(out, "id", answer),
     })
 }
 

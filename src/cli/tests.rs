@@ -31,6 +31,16 @@ fn said(text: &str, status: u8) -> (String, u8) {
 }
 
 #[test]
+fn an_id_that_there_is_not_has_its_slot_too() {
+    let fake = Fake::new(1);
+    let run = |words: &[&str]| ran(&fake, Style { json: true, ..LINES }, words);
+    let (text, status) = run(&["qId", "jobs"]);
+    let line: serde_json::Value = serde_json::from_str(&text).expect("one object");
+    assert_eq!((status, &line["ok"], &line["id"]), (1, &true.into(), &(-1).into()));
+    assert!(line["slot"].is_u64(), "{line}");
+}
+
+#[test]
 fn the_ftqueue_commands_answer_as_the_contract_says() {
     let fake = Fake::new(1);
     let run = |words: &[&str]| ran(&fake, LINES, words);

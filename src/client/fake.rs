@@ -276,10 +276,7 @@ impl Group {
         let mut answer = vec![Code::Ok as u8];
         let no_queue = error(Code::NoQueue, "there is no such queue");
         match QueueQuery::decode(&query[1..]).expect("well formed") {
-            QueueQuery::Id { label } => match self.find(Target::Label(label)) {
-                Some(id) => answer.put_varint(id),
-                None => return no_queue,
-            },
+            QueueQuery::Id { label } => answer.put_varint(self.find(Target::Label(label)).unwrap_or(0)),
             QueueQuery::Size { target } => match self.find(target) {
                 Some(id) => answer.put_varint(self.queues[&id].1.len() as u64),
                 None => return no_queue,

@@ -97,11 +97,8 @@ impl Client {
 
     /// The id of the label's queue, if there is one.
     pub fn q_id(&mut self, label: &str) -> Result<Option<u64>, Error> {
-        match self.query(QueueQuery::Id { label: checked_label(label)? }) {
-            Ok(answer) => number(&answer).map(Some),
-            Err(e) if e.is(Code::NoQueue) => Ok(None),
-            Err(e) => Err(e),
-        }
+        let answer = self.query(QueueQuery::Id { label: checked_label(label)? })?;
+        Ok(Some(number(&answer)?).filter(|&id| id > 0))
     }
 
     pub fn q_push(&mut self, id: u64, item: &[u8]) -> Result<(), Error> {

@@ -177,9 +177,10 @@ impl Queues {
     fn find(&self, query: QueueQuery<'_>, answer: &mut Vec<u8>) -> Result<(), Refusal> {
         match query {
             QueueQuery::Id { label } => {
-                let id = self.id(Target::Label(label))?;
+                // That there is none is an answer like any other, not an error.
+                let id = self.id(Target::Label(label)).map_or(0, |id| id.0);
                 answer.put_u8(Code::Ok as u8);
-                answer.put_varint(id.0);
+                answer.put_varint(id);
             }
             QueueQuery::Peek { target, count } => {
                 let (count, queue) = (some(count)?, self.queue(target)?);
@@ -493,7 +494,7 @@ mod tests {
                 assert!(String::from_utf8(text).expect("a text").contains(name));
             }
         }
-        assert_eq!(query(&queues, QueueQuery::Id { label: "mail" }).0, Code::NoQueue);
+        assert_eq!(query(&queues, QueueQuery::Id { label: "mail" }), (Code::Ok, vec![0]));
         assert_eq!(snapshot(&queues), before);
     }
 

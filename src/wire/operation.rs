@@ -112,7 +112,7 @@ pub enum QueueOperation<'a> {
 /// Queries of service 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum QueueQuery<'a> {
-    /// Answer: the id, varint; `NoQueue` if there is none.
+    /// Answer: the id, varint; 0 if there is none.
     Id { label: &'a str },
     /// Answer: up to `count` items from the front, left there, as for a pop. `Empty` if there is none.
     Peek { target: Target<'a>, count: usize },

@@ -247,7 +247,8 @@ impl Model {
             return Expected::Error(Code::BadRequest);
         }
         let Some(queue) = self.target(slot, target).map(|index| &self.queues[index]) else {
-            return Expected::Error(Code::NoQueue);
+            let asks_for_the_id = matches!(query, QueueQuery::Id { .. });
+            return if asks_for_the_id { Expected::number(0) } else { Expected::Error(Code::NoQueue) };
         };
         let (head, tail) = queue.held_at(slot);
         match query {
