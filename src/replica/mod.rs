@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use crate::group::{Event, Group};
 use crate::limits::{LEAVE_WAIT_NS, PENDING_BYTES_MAX};
-use crate::log::{LogWrite, Meta, MetaWrite, Replay};
+use crate::log::{LogWrite, Meta, MetaWrite, Replay, SegmentNumber, Snapshot};
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
 use crate::replica::journal::{Journal, Positions};
@@ -95,6 +95,46 @@ pub enum Input<'a> {
     Turn,
     /// The operator wants this replica to leave (SIGTERM).
     Leave,
+    /// What [`Outbox::reads`] asked for: fewer bytes where the file ends there, none where it is gone.
+    Read {
+        token: u64,
+        bytes: &'a [u8],
+    },
+    /// A whole frame of another replica, from a connection of its address (`wire::stream`). Frames may be lost with a
+    /// connection, never reordered within one.
+    Stream {
+        from: ReplicaId,
+        frame: &'a [u8],
+    },
+    /// The snapshot that [`Outbox::snapshot`] asked for is on the disk under its name, or could not be made.
+    Snapshot {
+        slot: Slot,
+        made: bool,
+    },
+}
+
+/// A file of the data directory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum StoredFile {
+    Segment(SegmentNumber),
+    /// The snapshot of this slot.
+    Snapshot(Slot),
+}
+
+/// A read of what is on the disk, answered by [`Input::Read`] in a later turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadRequest {
+    pub token: u64,
+    pub file: StoredFile,
+    pub offset: u64,
+    pub bytes: u32,
+}
+
+/// What of the data directory is needed no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trim {
+    pub segments_below: SegmentNumber,
+    pub snapshots_below: Slot,
 }
 
 /// How much a note matters.
@@ -117,6 +157,13 @@ pub struct Outbox {
     pub clients: Vec<(ClientId, Vec<u8>)>,
     /// Connections to be closed once what is above is written: what they sent makes no sense.
     pub hang_up: Vec<ClientId>,
+    /// Whole frames for other replicas, over a stream. Lost where there is no connection and none comes about.
+    pub streams: Vec<(ReplicaId, Vec<u8>)>,
+    pub reads: Vec<ReadRequest>,
+    /// The state as it is now is to be written into a file (`Replica::snapshot` is what stands behind the header):
+    /// by a child, beside the loop. One at a time.
+    pub snapshot: Option<Snapshot>,
+    pub trim: Option<Trim>,
     /// One line an event, for the log.
     pub notes: Vec<(Level, String)>,
     /// Places that were passed (`marks`), for tests.
@@ -188,6 +235,7 @@ impl Replica {
             Input::Unreachable(_) => {}
             Input::Turn => self.turn(out),
             Input::Leave => self.leaving = self.leaving.or(Some(now)),
+            Input::Read { .. } | Input::Stream { .. } | Input::Snapshot { .. } => {}
         }
     }
 

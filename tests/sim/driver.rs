@@ -225,7 +225,8 @@ impl World {
 
     /// Does what a step asked for, then lets the judges look.
     fn carry_out(&mut self, index: usize, mut out: Outbox) -> Result<(), String> {
-        let Outbox { log, meta, net, clients, hang_up, notes, marks, stop } = &mut out;
+        let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } = &mut out;
+        assert!(streams.is_empty() && reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
         self.write(index, log, meta)?;
         for (dest, bytes) in net.drain(..) {
             self.wiretap.sends(self.now, index, dest, &bytes)?;
