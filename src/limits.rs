@@ -98,6 +98,8 @@ pub const PROBE_AGAIN_NS: u64 = 2_000 * 1_000_000;
 pub const PROBE_AGAIN_MAX_NS: u64 = 120_000 * 1_000_000;
 /// A proposer says again what is unanswered after this time.
 pub const CHANGE_AGAIN_NS: u64 = 20 * 1_000_000;
+/// Each connected voter with a higher id gives a proposer this much more patience.
+pub const CHANGE_STEP_NS: u64 = 100 * 1_000_000;
 /// How long it waits for further promises once it has a quorum.
 pub const CHANGE_GATHER_NS: u64 = 100 * 1_000_000;
 /// How long a replica that was asked to stop waits for what it has taken in to be answered.
