@@ -212,7 +212,7 @@ mod tests {
         let view = view_of(2, 2, Policy::Dynamic);
         let meta = Meta { id: ReplicaId(1), cluster: view.cluster, installed: Some(view), ..Meta::default() };
         let (ready, text) = started(2, Some(meta)).summary();
-        assert!(!ready && text.contains("replica 1 restarted and has no rank in view {1,2}"), "{text}");
+        assert!(!ready && text.contains("view {} of {1,2}; waiting for replicas 1, 2"), "{text}");
         let replica = started(1, None);
         assert_eq!(summary(&replica), (true, "primary: view {1} of epoch 1".into()));
         assert_eq!(replica.ready(), json!({ "ready": true, "reason": null }));
