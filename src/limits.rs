@@ -124,6 +124,8 @@ pub const STATE_BYTES_MAX: u64 = 64 << 30;
 pub const SERVE_BYTES_PER_SECOND: u64 = 64 << 20;
 /// Bytes that it may send at once after a quiet time.
 pub const SERVE_BURST_BYTES: u64 = 1 << 20;
+/// Reads that it has under way for them.
+pub const SERVE_READS_MAX: usize = 4;
 /// A source that brings nothing for this long is given up for another; doubled each time.
 pub const FOLLOW_WAIT_NS: u64 = 100 * 1_000_000;
 /// And at most.

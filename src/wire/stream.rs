@@ -447,7 +447,7 @@ pub(crate) mod tests {
         let bytes = encoded(&frame);
         // Not worth printing where it fails.
         assert!(Frame::decode(&bytes[LENGTH_BYTES..]) == Ok((sender(3), frame)));
-        assert_eq!(bytes.len(), LENGTH_BYTES + RECORDS_HEADER_BYTES + 8 + 1 + one.encoded_len());
+        assert_eq!(bytes.len(), LENGTH_BYTES + RECORDS_HEADER_BYTES + 1 + one.encoded_len());
         let piece = vec![7; STREAM_PIECE_BYTES];
         let total = STATE_BYTES_MAX;
         let offset = total - piece.len() as u64;
