@@ -111,6 +111,11 @@ pub const READS_MAX: usize = 32_768;
 /// Bytes of operations in one slot: a sequencer's cut goes no further than this, but covers one whole operation.
 pub const SLOT_BYTES_MAX: usize = 2 << 20;
 
+/// Bytes of one change frame: two of the largest views, and what stands beside them.
+pub const CHANGE_FRAME_BYTES_MAX: usize = 24 << 10;
+/// Change frames of one peer that may be here in part.
+pub const CHANGE_PARTS_MAX: usize = 8;
+
 // ---- streams between replicas
 /// Bytes of records or of a snapshot that one frame carries, but always one record.
 pub const STREAM_PIECE_BYTES: usize = 256 << 10;
@@ -167,5 +172,5 @@ const _: () = assert!(PEER_CONNECTIONS_MAX > 2 * REPLICAS_MAX, "each replica may
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
 const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");
 /// Bytes kept free in a datagram for its header, whoever is heard.
-pub const HEADER_ROOM_BYTES: usize = 224;
+pub const HEADER_ROOM_BYTES: usize = 232;
 const _: () = assert!(DATAGRAM_SIZES[0] > 2 * HEADER_ROOM_BYTES, "the smallest datagram must carry something");

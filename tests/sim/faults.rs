@@ -8,8 +8,8 @@ use ftq::wire::client::{ToReplica, VERSION};
 
 use super::client::Act;
 use super::clock::{Nanos, MS, SECOND};
+use super::connections::NO_CLIENT;
 use super::disk::Pace;
-use super::driver::NO_CLIENT;
 use super::net;
 use super::plan::LastAct;
 use super::workload;

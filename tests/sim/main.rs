@@ -6,6 +6,7 @@
 
 mod client;
 mod clock;
+mod connections;
 mod disk;
 mod driver;
 mod faults;

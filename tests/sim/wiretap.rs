@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use ftq::group::parts::Parts;
 use ftq::limits::{DATAGRAM_BYTES_MAX, RESEND_BURST_BYTES, RESEND_BYTES_PER_SECOND};
 use ftq::types::Dest;
 use ftq::types::{GroupTime, Rank, ReplicaId, Slot, ViewTag};
+use ftq::wire::change::ChangeFrame;
 use ftq::wire::codec::Reader;
 use ftq::wire::datagram::{Cuts, Frame, Header};
 use ftq::wire::view::View;
@@ -29,6 +31,7 @@ struct Bucket {
 
 #[derive(Debug, Default)]
 pub struct Wiretap {
+    parts: Parts,
     views: BTreeMap<ViewTag, View>,
     orders: BTreeMap<(ViewTag, Slot), (GroupTime, Cuts)>,
     sent: BTreeMap<(usize, usize), Sent>,
@@ -46,8 +49,11 @@ impl Wiretap {
         while !r.is_empty() {
             let frame = Frame::decode(&mut r).map_err(|e| format!("a frame that is none is sent: {e}"))?;
             match frame {
-                Frame::Install { view } => {
-                    self.views.insert(view.tag(), view);
+                Frame::Change { number, total, offset, bytes } => {
+                    let from = ReplicaId(from as u8 + 1);
+                    if let Some(ChangeFrame::Install { view }) = self.parts.take(from, number, total, offset, bytes) {
+                        self.views.insert(view.tag(), view);
+                    }
                 }
                 Frame::Order { slot, time, cuts } => self.announces(from, header.tag, slot, time, cuts)?,
                 Frame::Data { origin, mseq, offset, bytes, .. } => {
@@ -152,11 +158,30 @@ fn describe_frame(frame: &Frame<'_>) -> String {
             format!("NACK {origin}/{first}..={last} from byte {offset} try {attempt}")
         }
         Frame::Hello { .. } => "HELLO".to_owned(),
-        Frame::Install { view } => format!("INSTALL {} {}", view.epoch, view.members_text()),
+        Frame::Change { number, total, offset, bytes } => {
+            let range = format!("CHANGE {number} {offset}..{} of {total}", usize::from(*offset) + bytes.len());
+            ChangeFrame::decode(bytes).map_or(range, |frame| describe_change(&frame))
+        }
         Frame::Probe { size, .. } => format!("PROBE {size}"),
         Frame::Probed { size, .. } => format!("PROBED {size}"),
         Frame::Ask { number } => format!("ASK {number}"),
         Frame::Tell { number, durable } => format!("TELL {number}: {durable}"),
         Frame::Check { slot, .. } => format!("CHECK {slot}"),
+    }
+}
+
+fn describe_change(frame: &ChangeFrame) -> String {
+    match frame {
+        ChangeFrame::Prepare { ballot, view } => format!("PREPARE {ballot:?} after {}", view.epoch),
+        ChangeFrame::Promise { ballot, promise, .. } => {
+            format!("PROMISE {ballot:?} voter {} end {}", promise.voter, promise.end.slot)
+        }
+        ChangeFrame::Refuse { promised, .. } => format!("REFUSE {promised:?}"),
+        ChangeFrame::Sync { ballot, base, .. } => format!("SYNC {ballot:?} to {}", base.slot),
+        ChangeFrame::Ready { ballot, base, .. } => format!("READY {ballot:?} at {}", base.slot),
+        ChangeFrame::Accept { ballot, value, .. } => format!("ACCEPT {ballot:?} {}", value.members_text()),
+        ChangeFrame::Accepted { ballot, .. } => format!("ACCEPTED {ballot:?}"),
+        ChangeFrame::Install { view } => format!("INSTALL {} {}", view.epoch, view.members_text()),
+        ChangeFrame::Installed { epoch } => format!("INSTALLED {epoch}"),
     }
 }

@@ -15,8 +15,8 @@ use ftq::wire::view::Durability;
 
 use super::client::Client;
 use super::clock::{Nanos, MS, SECOND};
+use super::connections::Connection;
 use super::disk::Lane;
-use super::driver::Connection;
 use super::judges::Judges;
 use super::net::Net;
 use super::node::Node;
