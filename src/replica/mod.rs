@@ -7,6 +7,7 @@
 
 pub mod compare;
 pub mod door;
+pub mod follow;
 pub mod journal;
 pub mod machine;
 pub mod read;
