@@ -96,6 +96,8 @@ pub const PROBE_TRIES: u32 = 3;
 pub const PROBE_AGAIN_NS: u64 = 2_000 * 1_000_000;
 /// And at most.
 pub const PROBE_AGAIN_MAX_NS: u64 = 120_000 * 1_000_000;
+/// A replica without rank has caught up when it lacks no more slots than this.
+pub const JOIN_NEAR_SLOTS: u64 = 1024;
 /// A proposer says again what is unanswered after this time.
 pub const CHANGE_AGAIN_NS: u64 = 20 * 1_000_000;
 /// Each connected voter with a higher id gives a proposer this much more patience.
@@ -171,7 +173,8 @@ const _: () = assert!(OPERATION_BYTES_MAX < SLOT_BYTES_MAX, "the largest operati
 const _: () = assert!((RECORD_BYTES_MAX as u64) * 2 < SEGMENT_BYTES, "a slot's record must fit a segment");
 const _: () = assert!(BATCH_BYTES_MAX < OPERATION_BYTES_MAX, "a batch push must be an operation");
 const _: () = assert!(ANSWER_BYTES_MAX > ITEM_BYTES_MAX, "every item must fit an answer");
-const _: () = assert!(STREAM_PIECE_BYTES * (STREAM_FRAMES_MAX as usize) + STREAM_FRAME_BYTES_MAX < PEER_UNSENT_BYTES_MAX);
+const _: () =
+    assert!(STREAM_PIECE_BYTES * (STREAM_FRAMES_MAX as usize) + STREAM_FRAME_BYTES_MAX < PEER_UNSENT_BYTES_MAX);
 const _: () = assert!(PEER_CONNECTIONS_MAX > 2 * REPLICAS_MAX, "each replica may connect to each other");
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
 const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");

@@ -16,6 +16,7 @@ marks! {
     FROZEN "a view frozen";
     LOG_CUT "a log was cut where a view denied its end";
     RESTARTED "restarted without rank";
+    FETCHED "slots were fetched from another replica's log";
     NACK_ORDER "an order was asked for";
     NACK_DATA "a message was asked for";
     NACK_THIRD "a gap was asked of a third member";

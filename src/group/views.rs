@@ -103,6 +103,11 @@ impl Group {
     /// Starts an attempt at the next view.
     pub fn propose(&mut self, now: Time, end_in: EndIn<'_>, out: &mut Vec<Action>) {
         let around = self.around(now);
+        if std::env::var("DBG").is_ok() {
+            let view = self.newest().unwrap();
+            eprintln!("{now} {:?} proposes after {} {}: around {around:?} frozen {} rank {} leaving {} peers {:?}", self.me, view.epoch, view.members_text(), self.change.is_frozen(), self.change.has_rank(), self.leaving,
+            view.members.iter().map(|m| self.detect.heard(now, m.id).map(|p| (p.run, p.status.frozen, p.status.accepted, p.status.epoch))).collect::<Vec<_>>());
+        }
         self.marks.push(marks::PROPOSED);
         self.change.propose(now, end_in, &around, out);
     }
@@ -242,6 +247,11 @@ impl Group {
     pub fn set_log(&mut self, known: Slot, durable: Slot, committed: Slot, joining: bool) {
         self.log = [known, durable, committed];
         self.joining = joining;
+    }
+
+    /// Whether it asks to join, and has caught up.
+    pub fn is_joining(&self) -> bool {
+        self.joining
     }
 
     /// From now on this replica asks to be left out.

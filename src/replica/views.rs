@@ -200,6 +200,7 @@ impl Replica {
     /// Applies what the tail holds up to a slot that is known to be committed.
     pub(super) fn apply_held(&mut self, upto: Slot, out: &mut Outbox) {
         while let Some(held) = self.tail.pop(upto) {
+            self.applied_epoch = held.epoch;
             self.machine.apply(held.slot, held.time, &held.operations, &mut self.replies);
             self.door.answer(&self.replies);
             self.replies.clear();
@@ -210,14 +211,6 @@ impl Replica {
                 return;
             }
         }
-    }
-
-    /// Takes a slot that another replica has, behind the log's end.
-    pub(super) fn take_slot(&mut self, number: WriteNumber, held: Held, out: &mut Outbox) {
-        let mut positions = self.positions();
-        positions.epoch = held.epoch;
-        self.journal.append(number, held.slot, held.time, &[&held.operations], &positions, &mut out.log);
-        self.tail.push(held);
     }
 
     /// Tells the change once the log is durable as far as was asked for.
