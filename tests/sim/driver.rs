@@ -42,7 +42,9 @@ impl World {
             return Ok(());
         }
         (node.host_down, node.back_at) = (false, None);
-        node.config.seed = node.rng.next_u64();
+        if node.life > 0 {
+            node.config.seed = node.rng.next_u64();
+        }
         let segments = node.disk.segments();
         let log = replay(&segments);
         let meta = Meta::choose(node.disk.meta()).map_err(|e| format!("meta is unreadable: {e}"))?;

@@ -77,9 +77,7 @@ impl Wiretap {
 
     /// This view is decided.
     pub fn learn(&mut self, view: &View) {
-        if !self.views.contains_key(&view.tag()) {
-            self.views.insert(view.tag(), view.clone());
-        }
+        self.views.entry(view.tag()).or_insert_with(|| view.clone());
     }
 
     fn rank(&self, tag: ViewTag, replica: usize) -> Option<Rank> {
