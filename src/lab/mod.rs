@@ -1,7 +1,7 @@
 //! `ftqd --lab`: a whole group on this machine, for trying things out and for scripts. The replicas are real: processes
-//! ([`crew`]) in a directory ([`place`]) that talk over loopback. What happens to their packets they do themselves, told
-//! over inherited sockets ([`network`]), so that it takes no privileges and clients reach every side of a partition.
-//! All of `ftqc`'s commands work here, and more ([`command`]). When the lab ends, all of this is gone.
+//! ([`crew`]) in a directory ([`place`]) that talk over loopback. What happens to their packets they do themselves,
+//! told over inherited sockets ([`network`]), so that it takes no privileges and clients reach every side of a
+//! partition. All of `ftqc`'s commands work here, and more ([`command`]). When the lab ends, all of this is gone.
 
 pub mod command;
 pub mod crew;

@@ -112,7 +112,7 @@ impl Place {
 }
 
 fn make_temporary() -> Result<PathBuf, Exit> {
-    let template = std::env::temp_dir().join("ftq-lab-XXXXXX");
+    let template = std::env::temp_dir().join(format!("ftq-lab-{}", "X".repeat(6)));
     let failed = |e: &io::Error| Exit::io("make", &template, e);
     let name = CString::new(template.as_os_str().as_bytes()).map_err(|e| failed(&e.into()))?;
     let mut name = name.into_bytes_with_nul();
