@@ -14,6 +14,8 @@ marks! {
     VIEW_INSTALLED "a view installed";
     PROPOSED "a change of the view proposed";
     FROZEN "a view frozen";
+    WOKE "a replica noticed that its own loop had paused";
+    PROCESS_GONE "a refusal told that a peer's process is gone";
     LOG_CUT "a log was cut where a view denied its end";
     RESTARTED "restarted without rank";
     FETCHED "slots were fetched from another replica's log";

@@ -229,6 +229,7 @@ impl Replica {
     pub fn step(&mut self, now: Time, input: Input<'_>, out: &mut Outbox) {
         self.now = self.now.max(now);
         let now = self.now;
+        self.group.mind_own_pause(now);
         match input {
             Input::Datagram { from, bytes } => {
                 let mut events = Vec::new();
@@ -243,7 +244,7 @@ impl Replica {
             Input::Stalled { client } => self.door.set_stalled(client, true),
             Input::Flowing { client } => self.door.set_stalled(client, false),
             Input::Durable(number) => self.on_durable(number, out),
-            Input::Unreachable(_) => {}
+            Input::Unreachable(id) => self.group.on_refused(now, id),
             Input::Turn => self.turn(out),
             Input::Leave => self.leave(),
             Input::Read { token, bytes } => self.on_read(token, bytes, out),
@@ -282,7 +283,7 @@ impl Replica {
         }
         if !self.started && self.start <= self.durable_write {
             self.started = true;
-            self.group.start();
+            self.group.start(self.now);
         }
         self.on_views_durable(out);
     }

@@ -311,8 +311,19 @@ fn serving(n: u8, at: usize) -> Bench {
 fn assert_all_agree(bench: &Bench) {
     let states: Vec<_> = bench.replicas.iter().map(|r| (r.applied(), r.snapshot(), r.reason())).collect();
     for r in &bench.replicas {
-        eprintln!("{:?} around {:?} change {:?} joining {:?} lag {:?}", r.group().me(), r.group().around(bench.now), r.group().change().proposing(), r.group().change().live_ballot(), r.follow);
-        eprintln!("   promised {:?} newest {:?}", r.group().change().acceptor().promised, r.group().newest().map(|v| (v.epoch, v.members_text())));
+        eprintln!(
+            "{:?} around {:?} change {:?} joining {:?} lag {:?}",
+            r.group().me(),
+            r.group().around(bench.now),
+            r.group().change().proposing(),
+            r.group().change().live_ballot(),
+            r.follow
+        );
+        eprintln!(
+            "   promised {:?} newest {:?}",
+            r.group().change().acceptor().promised,
+            r.group().newest().map(|v| (v.epoch, v.members_text()))
+        );
     }
     assert!(states.windows(2).all(|w| w[0] == w[1]), "{:?}", states.iter().map(|s| (s.0, &s.2)).collect::<Vec<_>>());
     assert_eq!(states[0].2, None);
