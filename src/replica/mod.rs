@@ -257,7 +257,7 @@ impl Replica {
 
     fn on_event(&mut self, event: Event, out: &mut Outbox) {
         match event {
-            Event::Change { from, frame } => self.on_change(from, frame, out),
+            Event::Change { from, frame } => self.on_change(from, *frame, out),
             Event::Asked { rank, number } => {
                 if let Some(durable) = self.own_durable() {
                     self.group.tell(rank, Frame::Tell { number, durable });
