@@ -225,7 +225,8 @@ impl Reactor {
 
     /// Does what the core wants done. Datagrams first: others wait for them.
     fn carry_out(&mut self, now: Time) -> Result<Flow, Exit> {
-        let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } = &mut self.out;
+        let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } =
+            &mut self.out;
         assert!(streams.is_empty() && reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
         marks.clear();
         self.udp.send(net, self.faults.as_mut().map(|(_, faults)| faults));
