@@ -121,6 +121,11 @@ pub const READS_MAX: usize = 32_768;
 /// Bytes of operations in one slot: a sequencer's cut goes no further than this, but covers one whole operation.
 pub const SLOT_BYTES_MAX: usize = 2 << 20;
 
+/// Bytes of one change frame: two of the largest views, and what stands beside them.
+pub const CHANGE_FRAME_BYTES_MAX: usize = 24 << 10;
+/// Change frames of one peer that may be here in part.
+pub const CHANGE_PARTS_MAX: usize = 8;
+
 /// Earlier views whose bases a view remembers.
 pub const CHAIN_MAX: usize = 64;
 
@@ -129,6 +134,8 @@ pub const CHAIN_MAX: usize = 64;
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// Bytes of one log record.
 pub const RECORD_BYTES_MAX: usize = SLOT_BYTES_MAX + 512;
+/// Bytes of a segment between two places that the log's index remembers.
+pub const INDEX_STEP_BYTES: u64 = 64 << 10;
 /// Bytes of a snapshot before the state itself.
 pub const SNAPSHOT_HEADER_BYTES_MAX: usize = 16 << 10;
 /// Bytes of one page of `meta`; four of them make the file.
@@ -143,5 +150,5 @@ const _: () = assert!(ANSWER_BYTES_MAX > ITEM_BYTES_MAX, "every item must fit an
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
 const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");
 /// Bytes kept free in a datagram for its header, whoever is heard.
-pub const HEADER_ROOM_BYTES: usize = 224;
+pub const HEADER_ROOM_BYTES: usize = 232;
 const _: () = assert!(DATAGRAM_SIZES[0] > 2 * HEADER_ROOM_BYTES, "the smallest datagram must carry something");

@@ -47,6 +47,10 @@ newtype! {
     Incarnation(u64)
 }
 newtype! {
+    /// Tells the runs of one replica apart, in 64 bits.
+    RunMark(u64)
+}
+newtype! {
     /// The 64 random bits that tell one group from another.
     ClusterId(u64)
 }
@@ -123,6 +127,13 @@ pub struct Run {
     pub id: ReplicaId,
     pub birth: Birth,
     pub incarnation: Incarnation,
+}
+
+impl Run {
+    /// One number for birth and incarnation, where there is no room for both.
+    pub fn mark(self) -> RunMark {
+        RunMark(self.birth.0.rotate_left(32) ^ self.incarnation.0.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
 }
 
 impl fmt::Debug for Run {

@@ -264,8 +264,6 @@ fn a_confused_report_commits_nothing() {
 #[test]
 fn positions_at_the_end_of_their_range_are_malformed() {
     let far = u64::MAX;
-    let mut view = view(3);
-    (view.base, view.epoch) = (Slot(far), Epoch(far));
     for frame in [
         Frame::Order { slot: Slot(far), time: GroupTime(1), cuts: cuts(&[1, 1, 1]) },
         Frame::Order { slot: Slot(1), time: GroupTime(far), cuts: cuts(&[1, 1, 1]) },
@@ -274,7 +272,6 @@ fn positions_at_the_end_of_their_range_are_malformed() {
         Frame::NackOrders { first: Slot(far), last: Slot(far), attempt: 0 },
         Frame::NackData { origin: Rank(0), first: Mseq(far), last: Mseq(far), offset: 0, attempt: 0 },
         Frame::Tell { number: 1, durable: Slot(far) },
-        Frame::Install { view },
     ] {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);

@@ -130,7 +130,7 @@ mod tests {
         let mut detect = Detect::new(run_of(me), 500);
         for &(id, heard, tag, config) in told {
             let mut status = Status::default();
-            heard.iter().for_each(|&id| status.heard.push(run_of(id).id, run_of(id).incarnation));
+            heard.iter().for_each(|&id| status.heard.push(run_of(id)));
             let (run, tag) = (run_of(id), ViewTag(tag));
             detect.on_header(NOW, &Header { cluster: ClusterId(0), run, packet: PacketNumber(1), tag, status });
             config.into_iter().for_each(|config| detect.on_hello(run.id, config));

@@ -76,7 +76,7 @@ impl Detect {
     pub fn heard_list(&self, now: Time) -> Heard {
         let mut heard = Heard::default();
         for peer in self.peers.values().filter(|p| now.since_ns(p.heard_at) < self.suspect_after_ns) {
-            heard.push(peer.run.id, peer.run.incarnation);
+            heard.push(peer.run);
         }
         heard
     }
@@ -111,7 +111,7 @@ mod tests {
 
     fn header(run: Run, tag: u64, heard: &[Run]) -> Header {
         let mut status = Status::default();
-        heard.iter().for_each(|run| status.heard.push(run.id, run.incarnation));
+        heard.iter().for_each(|run| status.heard.push(*run));
         Header { cluster: ClusterId(1), run, packet: PacketNumber(1), tag: ViewTag(tag), status }
     }
 

@@ -14,6 +14,7 @@ pub mod flow;
 pub mod nack;
 pub mod order;
 pub mod packets;
+pub mod parts;
 pub mod path;
 pub mod quorum;
 pub mod resend;
@@ -28,11 +29,13 @@ use crate::group::bootstrap::{Founding, Waiting};
 use crate::group::detect::Detect;
 use crate::group::order::Regular;
 use crate::group::packets::Packets;
+use crate::group::parts::Parts;
 use crate::group::window::{Order, Useless};
 use crate::limits::DATAGRAM_SIZES;
 use crate::marks;
 use crate::rng::Rng;
 use crate::types::{ClusterId, Dest, Digest, Epoch, PacketNumber, Rank, ReplicaId, Run, Slot, Time};
+use crate::wire::change::ChangeFrame;
 use crate::wire::codec::Reader;
 use crate::wire::datagram::{Frame, Header, Heard, Status};
 use crate::wire::view::{Peer, View};
@@ -112,6 +115,7 @@ pub struct Group {
     state: State,
     detect: Detect,
     packets: Packets,
+    parts: Parts,
     rng: Rng,
     drops: BTreeMap<Ignore, u64>,
     /// When every configured replica was last sent a report.
@@ -134,6 +138,7 @@ impl Group {
             cluster,
             state: State::Starting,
             packets: Packets::new(),
+            parts: Parts::default(),
             rng,
             drops: BTreeMap::new(),
             reported: Time(0),
@@ -296,7 +301,13 @@ impl Group {
                 self.detect.on_hello(header.run.id, config);
                 return Ok(());
             }
-            Frame::Install { view } => return self.on_install(header, view, events),
+            Frame::Change { number, total, offset, bytes } => {
+                return match self.parts.take(header.run.id, number, total, offset, bytes) {
+                    Some(ChangeFrame::Install { view }) => self.on_install(header, view, events),
+                    Some(_) => Err(Ignore::NotNow),
+                    None => Ok(()),
+                };
+            }
             _ => {}
         }
         let (State::Regular(regular), Some(rank)) = (&mut self.state, rank) else {
@@ -337,7 +348,7 @@ impl Group {
                 events.push(Event::Checked { rank, slot, operations, answers });
                 Ok(())
             }
-            Frame::Hello { .. } | Frame::Install { .. } => Ok(()),
+            Frame::Hello { .. } | Frame::Change { .. } => Ok(()),
         };
         useful.map_err(Ignore::from)
     }
@@ -413,7 +424,8 @@ impl Group {
         let everyone = self.everyone();
         if let State::Regular(regular) = &mut self.state {
             let greet = std::mem::take(&mut self.greet);
-            self.packets.put(greet, DATAGRAM_SIZES[1], &Frame::Install { view: regular.view.clone() });
+            let install = ChangeFrame::Install { view: regular.view.clone() };
+            self.parts.put(&mut self.packets, greet, DATAGRAM_SIZES[1], &install);
             for (dest, frame) in self.extra.drain(..) {
                 self.packets.put(dest, DATAGRAM_SIZES[1], &frame);
             }

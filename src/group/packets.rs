@@ -114,7 +114,7 @@ impl Default for Packets {
 mod tests {
     use super::*;
     use crate::limits::REPLICAS_MAX;
-    use crate::types::{ClusterId, Incarnation, Mseq, Rank, ReplicaId, Run, Slot, ViewTag};
+    use crate::types::{ClusterId, Mseq, Rank, ReplicaId, Run, Slot, ViewTag};
     use crate::wire::codec::Reader;
     use crate::wire::datagram::{Status, HEADER_BYTES_MAX, HEADER_BYTES_MIN};
     use quickcheck::quickcheck;
@@ -125,7 +125,7 @@ mod tests {
     fn packets(heard: usize) -> Packets {
         let run = Run { id: ReplicaId(3), ..Run::default() };
         let mut status = Status::default();
-        (0..heard).for_each(|k| status.heard.push(ReplicaId(k as u8 + 1), Incarnation(1)));
+        (0..heard).for_each(|k| status.heard.push(Run { id: ReplicaId(k as u8 + 1), ..Run::default() }));
         let mut packets = Packets::new();
         packets.begin(&Header { cluster: ClusterId(1), run, packet: PacketNumber(0), tag: ViewTag(1), status });
         packets

@@ -3,23 +3,24 @@
 //!
 //! ```text
 //! version u8 | crc32c u32 of what follows | cluster u64 | id u8, birth u64, incarnation u64 | packet u64 | tag u64
-//! flags u8 | sent u64 | known u64 | durable u64 | committed u64 | buffer u32 | heard u8, (id u8, incarnation u64)*
+//! flags u8 | epoch u64 | sent u64 | known u64 | durable u64 | committed u64 | buffer u32 |
+//! heard u8, (id u8, run mark u64)*
 //! (kind u8, fields)*
 //! ```
 
-use crate::limits::{DATAGRAM_BYTES_MAX, HEADER_ROOM_BYTES, REPLICAS_MAX};
+use crate::limits::{CHANGE_FRAME_BYTES_MAX, DATAGRAM_BYTES_MAX, HEADER_ROOM_BYTES, REPLICAS_MAX};
 use crate::types::{
-    ClusterId, Digest, GroupTime, Incarnation, Mseq, PacketNumber, Rank, ReplicaId, Run, Slot, ViewTag,
+    ClusterId, Digest, Epoch, GroupTime, Mseq, PacketNumber, Rank, ReplicaId, Run, RunMark, Slot, ViewTag,
 };
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
-use crate::wire::view::{put_run, run, View};
+use crate::wire::view::{put_run, run};
 
 /// The version of the datagram format: raised with every change that an old peer would misread.
 pub const VERSION: u8 = 1;
 const CRC_FROM: usize = 5;
 const PACKET_AT: usize = 30;
 /// Bytes of a header with nobody heard.
-pub const HEADER_BYTES_MIN: usize = PACKET_AT + 16 + 1 + 32 + 4 + 1;
+pub const HEADER_BYTES_MIN: usize = PACKET_AT + 16 + 1 + 40 + 4 + 1;
 /// Bytes of a header with everyone heard.
 pub const HEADER_BYTES_MAX: usize = HEADER_BYTES_MIN + 9 * REPLICAS_MAX;
 const _: () = assert!(HEADER_ROOM_BYTES >= HEADER_BYTES_MAX, "every header must fit");
@@ -28,6 +29,8 @@ pub const DATA_HEADER_BYTES: usize = 1 + 1 + 8 + 1 + 4 + 4 + 4;
 
 const FROZEN: u8 = 1;
 const LEAVING: u8 = 2;
+const JOINING: u8 = 4;
+const ACCEPTED: u8 = 8;
 
 /// What every datagram reports of its sender. Positions count in the view of the datagram's tag.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -36,6 +39,12 @@ pub struct Status {
     pub frozen: bool,
     /// It was asked to stop.
     pub leaving: bool,
+    /// It has no rank, asks to join, and its log is near the end of what it hears of.
+    pub joining: bool,
+    /// It has accepted a view that is to follow the newest it knows.
+    pub accepted: bool,
+    /// The newest view it knows; 0 for none.
+    pub epoch: Epoch,
     /// Highest message number it has sent.
     pub sent: Mseq,
     /// Highest slot up to which it holds every order and payload.
@@ -52,25 +61,25 @@ pub struct Status {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Heard {
     count: u8,
-    list: [(ReplicaId, Incarnation); REPLICAS_MAX],
+    list: [(ReplicaId, RunMark); REPLICAS_MAX],
 }
 
 impl Heard {
     /// Adds one; what is beyond the limit of replicas is left out.
-    pub fn push(&mut self, id: ReplicaId, incarnation: Incarnation) {
+    pub fn push(&mut self, run: Run) {
         if usize::from(self.count) < REPLICAS_MAX {
-            self.list[usize::from(self.count)] = (id, incarnation);
+            self.list[usize::from(self.count)] = (run.id, run.mark());
             self.count += 1;
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, Incarnation)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, RunMark)> + '_ {
         self.list[..usize::from(self.count)].iter().copied()
     }
 
     /// Whether this very run is listed.
     pub fn lists(&self, run: Run) -> bool {
-        self.iter().any(|(id, incarnation)| id == run.id && incarnation == run.incarnation)
+        self.iter().any(|(id, mark)| id == run.id && mark == run.mark())
     }
 }
 
@@ -99,8 +108,8 @@ pub enum Frame<'a> {
     NackData { origin: Rank, first: Mseq, last: Mseq, offset: u32, attempt: u8 },
     /// A blank replica, and the hash of what it was configured with.
     Hello { config: u64 },
-    /// The view is decided.
-    Install { view: View },
+    /// Bytes `offset..` of a change frame (`wire::change`) of `total` bytes, the sender's frame with this number.
+    Change { number: u32, total: u16, offset: u16, bytes: &'a [u8] },
     /// Padding up to a datagram size that is being tried.
     Probe { size: u16, padding: &'a [u8] },
     /// A probe of this size arrived, in the datagram with this number.
@@ -163,7 +172,7 @@ mod kind {
     pub const NACK_ORDERS: u8 = 3;
     pub const NACK_DATA: u8 = 4;
     pub const HELLO: u8 = 5;
-    pub const INSTALL: u8 = 6;
+    pub const CHANGE: u8 = 6;
     pub const PROBE: u8 = 7;
     pub const PROBED: u8 = 8;
     pub const ASK: u8 = 9;
@@ -181,16 +190,18 @@ impl Header {
         out.put_u64(self.packet.0);
         out.put_u64(self.tag.0);
         let s = &self.status;
-        out.put_u8(if s.frozen { FROZEN } else { 0 } | if s.leaving { LEAVING } else { 0 });
+        let flags = [(s.frozen, FROZEN), (s.leaving, LEAVING), (s.joining, JOINING), (s.accepted, ACCEPTED)];
+        out.put_u8(flags.iter().filter(|flag| flag.0).fold(0, |all, flag| all | flag.1));
+        out.put_u64(s.epoch.0);
         out.put_u64(s.sent.0);
         out.put_u64(s.known.0);
         out.put_u64(s.durable.0);
         out.put_u64(s.committed.0);
         out.put_u32(s.buffer_bytes);
         out.put_u8(s.heard.count);
-        for (id, incarnation) in s.heard.iter() {
+        for (id, mark) in s.heard.iter() {
             out.put_u8(id.0);
-            out.put_u64(incarnation.0);
+            out.put_u64(mark.0);
         }
     }
 
@@ -213,6 +224,9 @@ impl Header {
         let mut status = Status {
             frozen: flags & FROZEN != 0,
             leaving: flags & LEAVING != 0,
+            joining: flags & JOINING != 0,
+            accepted: flags & ACCEPTED != 0,
+            epoch: Epoch(r.counter("newest epoch")?),
             sent: Mseq(r.counter("sent")?),
             known: Slot(r.counter("known")?),
             durable: Slot(r.counter("durable")?),
@@ -225,7 +239,9 @@ impl Header {
             return Err(DecodeError { field: "heard" });
         }
         for _ in 0..count {
-            status.heard.push(ReplicaId(r.u8("heard id")?), Incarnation(r.counter("heard incarnation")?));
+            let entry = (ReplicaId(r.u8("heard id")?), RunMark(r.u64("heard run")?));
+            status.heard.list[usize::from(status.heard.count)] = entry;
+            status.heard.count += 1;
         }
         Ok((Header { cluster, run, packet, tag, status }, r.rest()))
     }
@@ -276,9 +292,13 @@ impl<'a> Frame<'a> {
                 out.put_u8(kind::HELLO);
                 out.put_u64(*config);
             }
-            Frame::Install { view } => {
-                out.put_u8(kind::INSTALL);
-                view.encode(out);
+            Frame::Change { number, total, offset, bytes } => {
+                out.put_u8(kind::CHANGE);
+                out.put_u32(*number);
+                out.put_u16(*total);
+                out.put_u16(*offset);
+                out.put_u16(bytes.len() as u16);
+                out.extend_from_slice(bytes);
             }
             Frame::Probe { size, padding } => {
                 out.put_u8(kind::PROBE);
@@ -349,7 +369,16 @@ impl<'a> Frame<'a> {
                 attempt: r.u8("attempt")?,
             },
             kind::HELLO => Frame::Hello { config: r.u64("config")? },
-            kind::INSTALL => Frame::Install { view: View::decode(r)? },
+            kind::CHANGE => {
+                let (number, total, offset) = (r.u32("change number")?, r.u16("change total")?, r.u16("offset")?);
+                let length = r.u16("change length")?;
+                let bytes = r.take(usize::from(length), "change")?;
+                let inside = offset.checked_add(length).is_some_and(|end| end <= total);
+                if length == 0 || !inside || usize::from(total) > CHANGE_FRAME_BYTES_MAX {
+                    return Err(DecodeError { field: "change range" });
+                }
+                Frame::Change { number, total, offset, bytes }
+            }
             kind::PROBE => {
                 let (size, length) = (r.u16("probe size")?, r.u16("padding length")?);
                 Frame::Probe { size, padding: r.take(usize::from(length), "padding")? }
@@ -374,8 +403,6 @@ mod tests {
     use super::*;
     use crate::limits::COUNTER_MAX;
     use crate::types::{Birth, Incarnation};
-    use crate::wire::view::tests::view_of;
-    use crate::wire::view::Policy;
     use quickcheck::quickcheck;
 
     fn hex(bytes: &[u8]) -> String {
@@ -384,8 +411,8 @@ mod tests {
 
     fn header() -> Header {
         let mut heard = Heard::default();
-        heard.push(ReplicaId(1), Incarnation(0x11));
-        heard.push(ReplicaId(3), Incarnation(0x13));
+        heard.push(Run { id: ReplicaId(1), birth: Birth(0xb1), incarnation: Incarnation(0) });
+        heard.push(Run { id: ReplicaId(3), birth: Birth(0xb3), incarnation: Incarnation(1) });
         Header {
             cluster: ClusterId(0xc1),
             run: Run { id: ReplicaId(2), birth: Birth(0xb2), incarnation: Incarnation(0x12) },
@@ -394,6 +421,9 @@ mod tests {
             status: Status {
                 frozen: true,
                 leaving: false,
+                joining: false,
+                accepted: false,
+                epoch: Epoch(6),
                 sent: Mseq(1),
                 known: Slot(2),
                 durable: Slot(3),
@@ -434,7 +464,6 @@ mod tests {
 
     /// One frame of each kind, and its bytes.
     fn golden() -> Vec<(Frame<'static>, &'static str)> {
-        let view = view_of(1, 1, Policy::Dynamic);
         vec![
             (
                 Frame::Data { origin: Rank(2), mseq: Mseq(3), continues: true, total: 9, offset: 4, bytes: b"abc" },
@@ -450,7 +479,7 @@ mod tests {
                 "0401000000000000000200000000000000030000000405",
             ),
             (Frame::Hello { config: 6 }, "050000000000000006"),
-            (Frame::Install { view }, "06"),
+            (Frame::Change { number: 1, total: 9, offset: 4, bytes: b"abc" }, "060000000100090004 0003616263"),
             (Frame::Probe { size: 508, padding: &[0, 0] }, "0701fc00020000"),
             (Frame::Probed { size: 508, packet: PacketNumber(9) }, "0801fc0000000000000009"),
             (Frame::Ask { number: 1 }, "090000000000000001"),
@@ -466,15 +495,7 @@ mod tests {
     fn the_frames_are_for_ever() {
         for (k, (frame, golden)) in golden().iter().enumerate() {
             let bytes = encoded(frame);
-            match frame {
-                // The view's own bytes are pinned where it is defined.
-                Frame::Install { view } => {
-                    let mut expected = vec![6];
-                    view.encode(&mut expected);
-                    assert_eq!(bytes, expected);
-                }
-                _ => assert_eq!(hex(&bytes), *golden, "{frame:?}"),
-            }
+            assert_eq!(hex(&bytes), golden.replace(' ', ""), "{frame:?}");
             assert_eq!(usize::from(bytes[0]), k + 1, "every kind has a row here");
             assert_eq!(decoded(&bytes).as_ref(), Ok(frame));
         }
@@ -486,12 +507,12 @@ mod tests {
     fn the_header_is_for_ever() {
         let bytes = sealed(&header(), &[Frame::Ask { number: 1 }]);
         let golden = [
-            "01 e4b4aa37 00000000000000c1",
+            "01 d9517857 00000000000000c1",
             "02 00000000000000b2 0000000000000012",
             "0000000000000099 000000000000007a",
-            // The status: flags, sent, known, durable, committed, buffer, heard.
-            "01 0000000000000001 0000000000000002 0000000000000003 0000000000000004 00000005",
-            "02 01 0000000000000011 03 0000000000000013",
+            // The status: flags, epoch, sent, known, durable, committed, buffer, heard.
+            "01 0000000000000006 0000000000000001 0000000000000002 0000000000000003 0000000000000004 00000005",
+            "02 01 000000b100000000 03 9e37790a7f4a7c15",
             "09 0000000000000001",
         ];
         assert_eq!(hex(&bytes), golden.concat().replace(' ', ""));
@@ -502,19 +523,19 @@ mod tests {
 
     #[test]
     fn flags_are_told_apart() {
-        for (frozen, leaving) in [(false, false), (true, false), (false, true), (true, true)] {
+        for flags in 0..16 {
+            let [frozen, leaving, joining, accepted] = [1, 2, 4, 8].map(|bit| flags & bit != 0);
             let mut header = header();
-            (header.status.frozen, header.status.leaving) = (frozen, leaving);
+            header.status = Status { frozen, leaving, joining, accepted, ..header.status };
             let bytes = sealed(&header, &[]);
-            let status = Header::decode(&bytes).expect("what was sealed").0.status;
-            assert_eq!((status.frozen, status.leaving), (frozen, leaving));
+            assert_eq!(Header::decode(&bytes).expect("what was sealed").0.status, header.status);
         }
     }
 
     #[test]
     fn the_longest_header_is_as_long_as_the_limit_says() {
         let mut header = header();
-        (0..20).for_each(|k| header.status.heard.push(ReplicaId(k + 10), Incarnation(1)));
+        (0..20).for_each(|k| header.status.heard.push(Run { id: ReplicaId(k + 10), ..Run::default() }));
         assert_eq!(header.status.heard.iter().count(), REPLICAS_MAX);
         assert_eq!(sealed(&header, &[]).len(), HEADER_BYTES_MAX);
         header.status.heard = Heard::default();

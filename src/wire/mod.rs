@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod bundle;
+pub mod change;
 pub mod client;
 pub mod codec;
 pub mod datagram;

@@ -235,7 +235,7 @@ pub fn put_run(out: &mut Vec<u8>, run: Run) {
     out.put_u64(run.incarnation.0);
 }
 
-fn replica_id(r: &mut Reader<'_>, field: &'static str) -> Decoded<ReplicaId> {
+pub fn replica_id(r: &mut Reader<'_>, field: &'static str) -> Decoded<ReplicaId> {
     match r.u8(field)? {
         id @ 1..=REPLICA_ID_MAX => Ok(ReplicaId(id)),
         _ => Err(DecodeError { field }),

@@ -1,44 +1,21 @@
 //! What the reactor does in life: hands events to a replica, and does what its outbox says.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use ftq::limits::{ORIGIN_BYTES_MAX, WINDOW_BYTES};
 use ftq::log::{replay, LogWrite, Meta, MetaWrite};
 use ftq::replica::{Input, Level, Outbox, Replica, Stored};
-use ftq::types::{ClientId, Dest, ReplicaId, SessionId, WriteNumber};
+use ftq::types::{Dest, ReplicaId, Slot, WriteNumber};
 use ftq::wire::bundle::BUNDLE_BYTES_MAX;
-use ftq::wire::client::{first_frame, kind, ToClient, ToReplica};
 
-use super::client::Act;
-use super::clock::{Nanos, MS, US};
+use super::clock::{MS, US};
+use super::crash::{Boundary, Death};
 use super::disk::{File, Lane};
 use super::net::{self, Fate};
 use super::node::cleared;
 use super::wiretap::{describe, number};
-use super::words;
 use super::world::{Bytes, Event, World};
-
-/// Who is none of `World::clients`: a vandal, or a transcript's client.
-pub const NO_CLIENT: usize = usize::MAX;
-
-/// One stream between a client and a replica, in order both ways.
-#[derive(Debug)]
-pub struct Connection {
-    client: usize,
-    pub node: usize,
-    /// The life of the replica that accepted it.
-    life: u32,
-    /// Frames that wait until the replica takes them.
-    inbox: VecDeque<Bytes>,
-    /// Which session the replica was last told: replies are judged by it.
-    pub session: SessionId,
-    up_at: Nanos,
-    down_at: Nanos,
-    /// The replica knows of it and was not told that it is gone.
-    open: bool,
-}
 
 /// I10: what a replica holds of messages stays below the windows of all members, its own clients included.
 fn judge_bounds(replica: &Replica, members: usize) -> Result<(), String> {
@@ -60,27 +37,40 @@ impl World {
         let now = self.now;
         let mut out = cleared(std::mem::take(&mut self.out));
         let node = &mut self.nodes[index];
+        if node.replica.is_some() || node.given_up || node.back_at.is_some_and(|at| at > now) {
+            self.out = out;
+            return Ok(());
+        }
+        (node.host_down, node.back_at) = (false, None);
+        if node.life > 0 {
+            node.config.seed = node.rng.next_u64();
+        }
         let segments = node.disk.segments();
         let log = replay(&segments);
         let meta = Meta::choose(node.disk.meta()).map_err(|e| format!("meta is unreadable: {e}"))?;
         if let Some(damage) = &log.damaged {
             return Err(format!("a log that only lost power is called damaged: {damage}"));
         }
-        self.judges.recovered(index, &log)?;
+        self.judges.recovered(index, &log, meta.as_ref())?;
         let stored = Stored { meta, log };
         let replica = Replica::recover(node.config.clone(), stored, node.clock.read(now), &mut out);
+        let me = replica.group().me();
         node.replica = Some(replica);
+        self.judges.chain.begins(index, me.birth, me.incarnation)?;
         self.trace.event(now, 1, index as u64, &[]);
         if self.trace.is_on() {
             self.trace.line(now, &format!("r{}", index + 1), format_args!("starts"));
         }
+        self.light_fuse_at_start(index);
         self.carry_out(index, out)?;
-        self.expect_turn(index);
+        if self.nodes[index].replica.is_some() {
+            self.expect_turn(index);
+        }
         Ok(())
     }
 
     /// Hands an event to a replica, if it is up.
-    fn step(&mut self, index: usize, input: Input<'_>) -> Result<(), String> {
+    pub fn step(&mut self, index: usize, input: Input<'_>) -> Result<(), String> {
         let now = self.now;
         let turn = matches!(input, Input::Turn);
         let mut out = cleared(std::mem::take(&mut self.out));
@@ -94,6 +84,9 @@ impl World {
             self.trace_positions(index);
         }
         self.carry_out(index, out)?;
+        if self.nodes[index].replica.is_none() {
+            return Ok(());
+        }
         if turn {
             self.nodes[index].judge_spin(now)?;
         } else {
@@ -174,6 +167,9 @@ impl World {
         }
         if self.nodes[to].replica.is_none() {
             if let Some(sender) = net::index(from).filter(|&sender| sender < self.plan.replicas) {
+                if self.nodes[to].host_down || self.net.is_cut(to, sender, self.now) {
+                    return Ok(());
+                }
                 self.tally.fault("port unreachable");
                 self.schedule(self.now + MS, Event::Unreachable { to: sender, peer: to });
             }
@@ -188,17 +184,24 @@ impl World {
     }
 
     pub fn on_sync(&mut self, index: usize, life: u32, lane: Lane) -> Result<(), String> {
-        let node = &mut self.nodes[index];
-        if node.life != life {
+        if self.nodes[index].life != life || self.burns(index, Boundary::Sync)? {
             return Ok(());
         }
+        let node = &mut self.nodes[index];
         if let Some(number) = node.disk.end_sync(lane) {
+            // The completion is noticed by the loop, which may be late.
+            let late = match node.rng.below(10) {
+                _ if node.exact => 0,
+                0..=7 => 0,
+                8 if self.plan.faults.late_disk => node.rng.below(100 * MS),
+                _ => node.rng.below(500 * US),
+            };
             self.judges.synced(index, number);
-            // The completion is noticed by the loop, which may be a little late.
-            let late = if node.exact || node.rng.chance(800_000) { 0 } else { node.rng.below(500 * US) };
             self.schedule(self.now + late, Event::Durable { node: index, life, number });
         }
-        self.begin_syncs(index);
+        if !self.burns(index, Boundary::Sync)? {
+            self.begin_syncs(index);
+        }
         Ok(())
     }
 
@@ -227,10 +230,12 @@ impl World {
     fn carry_out(&mut self, index: usize, mut out: Outbox) -> Result<(), String> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } = &mut out;
         assert!(streams.is_empty() && reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
-        self.write(index, log, meta)?;
-        for (dest, bytes) in net.drain(..) {
-            self.wiretap.sends(self.now, index, dest, &bytes)?;
-            self.send(index, dest, Rc::new(bytes));
+        let sends_first = self.nodes[index].sends_first;
+        if sends_first && !self.say(index, net)? || !self.write(index, log, meta)? {
+            return Ok(());
+        }
+        if !sends_first && !self.say(index, net)? {
+            return Ok(());
         }
         if let Some(replica) = &self.nodes[index].replica {
             let (applied, digest) = replica.applied();
@@ -238,6 +243,9 @@ impl World {
             judge_bounds(replica, self.plan.replicas)?;
         }
         for (connection, bytes) in clients.drain(..) {
+            if self.burns(index, Boundary::Client)? {
+                return Ok(());
+            }
             self.write_to_client(connection, &bytes)?;
         }
         for connection in hang_up.drain(..) {
@@ -252,23 +260,53 @@ impl World {
                 return Err(format!("replica {} reports: {note}", index + 1));
             }
         }
-        if let Some((message, status)) = stop.take() {
+        let stop = stop.take();
+        self.out = out;
+        if let Some((message, status)) = stop {
+            if status == 0 {
+                return self.go_down(index, Death::Left);
+            }
             return Err(format!("replica {} stops with status {status}: {message}", index + 1));
         }
-        self.out = out;
         Ok(())
     }
 
-    fn write(&mut self, index: usize, log: &mut Vec<LogWrite>, meta: &mut Vec<MetaWrite>) -> Result<(), String> {
+    /// Hands datagrams to the network. False where the replica went down meanwhile.
+    fn say(&mut self, index: usize, net: &mut Vec<(Dest, Vec<u8>)>) -> Result<bool, String> {
+        for (dest, bytes) in net.drain(..) {
+            if self.burns(index, Boundary::Send)? {
+                return Ok(false);
+            }
+            let said = self.wiretap.sends(self.now, index, dest, &bytes)?;
+            said.iter().try_for_each(|frame| self.judges.says(index, frame))?;
+            self.send(index, dest, Rc::new(bytes));
+        }
+        Ok(true)
+    }
+
+    /// Hands writes to the disk. False where the replica went down meanwhile.
+    fn write(&mut self, index: usize, log: &mut Vec<LogWrite>, meta: &mut Vec<MetaWrite>) -> Result<bool, String> {
+        let applied = self.nodes[index].replica.as_ref().map_or(Slot(0), |replica| replica.applied().0);
         for LogWrite { number, segment, offset, bytes } in log.drain(..) {
-            self.judges.logged(index, number, segment, offset, &bytes)?;
+            if self.burns(index, Boundary::Log)? {
+                return Ok(false);
+            }
+            self.judges.logged(index, number, segment, offset, &bytes, applied)?;
             self.nodes[index].disk.write(number, File::Segment(segment), offset, bytes);
         }
-        for MetaWrite { number, offset, bytes } in meta.drain(..) {
-            self.nodes[index].disk.write(number, File::Meta, offset, bytes);
+        for write in meta.drain(..) {
+            if self.burns(index, Boundary::Meta)? {
+                return Ok(false);
+            }
+            self.judges.wrote_meta(index, &write)?;
+            self.judges.chain.newest().into_iter().for_each(|view| self.wiretap.learn(view));
+            self.nodes[index].disk.write(write.number, File::Meta, write.offset, write.bytes);
+        }
+        if self.burns(index, Boundary::Sync)? {
+            return Ok(false);
         }
         self.begin_syncs(index);
-        Ok(())
+        Ok(true)
     }
 
     fn send(&mut self, from: usize, dest: Dest, bytes: Bytes) {
@@ -303,186 +341,6 @@ impl World {
                         self.schedule(again, Event::Datagram { to, from, bytes: bytes.clone() });
                     }
                     self.schedule(at, Event::Datagram { to, from, bytes });
-                }
-            }
-        }
-    }
-
-    /// A replica writes to a client. What it says is judged now, whether it arrives or not.
-    fn write_to_client(&mut self, connection: ClientId, bytes: &[u8]) -> Result<(), String> {
-        let mut at = 0;
-        while at < bytes.len() {
-            let next = first_frame(&bytes[at..]).map_err(|e| format!("a frame that is none for a client: {e}"))?;
-            let Some((frame, taken)) = next else { return Err("half a frame for a client".to_owned()) };
-            self.judge_frame(connection, frame)?;
-            let delay = self.stream_delay();
-            let now = self.now;
-            if let Some(c) = self.connections.get_mut(&connection) {
-                c.down_at = c.down_at.max(now + delay) + 1;
-                let arrives = c.down_at;
-                self.schedule(arrives, Event::ToClient { connection, frame: Rc::new(frame.to_vec()) });
-            }
-            at += taken;
-        }
-        Ok(())
-    }
-
-    fn judge_frame(&mut self, connection: ClientId, frame: &[u8]) -> Result<(), String> {
-        let decoded = ToClient::decode(frame).map_err(|e| format!("a client is sent what it can't read: {e}"))?;
-        let Some(c) = self.connections.get_mut(&connection) else {
-            return Err("a client is written to that never came".to_owned());
-        };
-        if self.trace.is_on() {
-            let text = words::answered(&decoded);
-            self.trace.line(self.now, &format!("r{}", c.node + 1), format_args!("=> c{connection} {text}"));
-        }
-        let vandal = c.client == NO_CLIENT;
-        match decoded {
-            ToClient::Opened { token, session } => {
-                c.session = session;
-                self.judges.opened(token, session)
-            }
-            ToClient::Reply { number, slot, answer } => {
-                if self.judges.replies(c.session, number.0, slot, answer)? {
-                    self.tally.mark(ftq::marks::ANSWERED_AGAIN);
-                }
-                Ok(())
-            }
-            ToClient::Found { number, slot, answer } if !vandal => self.judges.finds(connection, number, slot, answer),
-            ToClient::Refused { refused: kind::REQUEST, number, maybe_done, .. } if !vandal => {
-                self.judges.refuses(c.session, number, maybe_done)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn stream_delay(&mut self) -> Nanos {
-        if self.nodes[0].exact {
-            return 100 * US;
-        }
-        self.rng.between(20 * US, 200 * US) + if self.in_faults() && self.rng.chance(10_000) { 20 * MS } else { 0 }
-    }
-
-    /// A replica closes a connection.
-    fn hang_up(&mut self, connection: ClientId) {
-        if let Some(c) = self.connections.get_mut(&connection) {
-            let at = c.down_at.max(self.now) + 1;
-            self.schedule(at, Event::GoneAtClient { connection });
-            self.schedule(at, Event::GoneAtReplica { connection });
-        }
-    }
-
-    /// A frame of a client arrives at its replica.
-    pub fn on_client_frame(&mut self, connection: ClientId, frame: Bytes) -> Result<(), String> {
-        let Some(c) = self.connections.get_mut(&connection) else { return Ok(()) };
-        let index = c.node;
-        if self.nodes[index].replica.is_none() || self.nodes[index].life != c.life {
-            // Nobody is there, or one who knows nothing of this connection.
-            self.schedule(self.now + 100 * US, Event::GoneAtClient { connection });
-            return Ok(());
-        }
-        c.inbox.push_back(frame);
-        self.nodes[index].frames_of.push_back(connection);
-        self.hand_over_frames(index)
-    }
-
-    /// Hands over what clients sent, as long as the replica takes it.
-    fn hand_over_frames(&mut self, index: usize) -> Result<(), String> {
-        while let Some(&connection) = self.nodes[index].frames_of.front() {
-            if !self.nodes[index].replica.as_ref().is_some_and(Replica::accepts) {
-                self.tally.mark(super::marks::CLIENTS_WAIT);
-                break;
-            }
-            self.nodes[index].frames_of.pop_front();
-            let Some(c) = self.connections.get_mut(&connection) else { continue };
-            let Some(frame) = c.inbox.pop_front() else { continue };
-            if let Ok(ToReplica::Use { session }) = ToReplica::decode(&frame) {
-                c.session = session;
-            }
-            c.open = true;
-            self.trace.event(self.now, 6, connection.0, &frame);
-            if self.trace.is_on() {
-                let text = words::asked(&frame);
-                self.trace.line(self.now, &format!("r{}", index + 1), format_args!("<= c{connection} {text}"));
-            }
-            self.step(index, Input::Frame { client: connection, frame: &frame })?;
-        }
-        Ok(())
-    }
-
-    /// The replica learns that a connection is gone.
-    pub fn on_gone_at_replica(&mut self, connection: ClientId) -> Result<(), String> {
-        let Some(c) = self.connections.remove(&connection) else { return Ok(()) };
-        if c.open && self.nodes[c.node].life == c.life {
-            self.trace.event(self.now, 7, connection.0, &[]);
-            return self.step(c.node, Input::Gone { client: connection });
-        }
-        Ok(())
-    }
-
-    pub fn on_gone_at_client(&mut self, connection: ClientId) -> Result<(), String> {
-        let Some(index) = self.connections.get(&connection).map(|c| c.client) else { return Ok(()) };
-        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
-        client.on_close(connection);
-        self.wake_client(index, false);
-        Ok(())
-    }
-
-    /// A frame of a replica arrives at its client.
-    pub fn on_replica_frame(&mut self, connection: ClientId, frame: &[u8]) -> Result<(), String> {
-        let Some(index) = self.connections.get(&connection).map(|c| c.client) else { return Ok(()) };
-        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
-        self.trace.event(self.now, 8, connection.0, frame);
-        let decoded = ToClient::decode(frame).expect("it was decoded when it was sent");
-        client.on_frame(self.now, connection, &decoded, &mut self.judges, &mut self.tally);
-        self.wake_client(index, false);
-        Ok(())
-    }
-
-    pub fn on_client(&mut self, index: usize) -> Result<(), String> {
-        if self.client_wakes[index].is_some_and(|at| at <= self.now) {
-            self.wake_client(index, true);
-        }
-        Ok(())
-    }
-
-    /// A client looks at what is due.
-    pub fn wake_client(&mut self, index: usize, by_timer: bool) {
-        let wake = self.clients[index].wake(self.now, by_timer, &mut self.judges, &mut self.tally);
-        if let Some(at) = wake.filter(|&at| self.client_wakes[index].is_none_or(|old| old <= self.now || at < old)) {
-            self.client_wakes[index] = Some(at);
-            self.schedule(at, Event::Client { index });
-        }
-        for act in std::mem::take(&mut self.clients[index].acts) {
-            self.act(index, act);
-        }
-    }
-
-    pub fn act(&mut self, client: usize, act: Act) {
-        match act {
-            Act::Connect { connection, replica } => {
-                let session = SessionId::NONE;
-                let (node, life, inbox) = (replica, self.nodes[replica].life, VecDeque::new());
-                let (up_at, down_at, open) = (self.now, self.now, false);
-                let fresh = Connection { client, node, life, inbox, session, up_at, down_at, open };
-                self.connections.insert(connection, fresh);
-            }
-            Act::Send { connection, frame } => {
-                let delay = self.stream_delay();
-                let now = self.now;
-                if let Some(c) = self.connections.get_mut(&connection) {
-                    c.up_at = c.up_at.max(now + delay) + 1;
-                    let at = c.up_at;
-                    // The length is the stream's business.
-                    let frame = Rc::new(frame[4..].to_vec());
-                    self.schedule(at, Event::ToReplica { connection, frame });
-                }
-            }
-            Act::Close { connection } => {
-                if let Some(c) = self.connections.get_mut(&connection) {
-                    c.up_at = c.up_at.max(self.now) + 1;
-                    let at = c.up_at;
-                    self.schedule(at, Event::GoneAtReplica { connection });
                 }
             }
         }

@@ -15,8 +15,8 @@ use ftq::wire::operation::{Items, QueueOperation, QueueQuery, Target};
 
 use super::client::Act;
 use super::clock::{Nanos, MS, US};
+use super::connections::NO_CLIENT;
 use super::disk::Pace;
-use super::driver::NO_CLIENT;
 use super::net::{self, Drop, Net};
 use super::plan::Plan;
 use super::trace::Trace;

@@ -20,8 +20,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
+pub use crate::wire::change::{ChangeFrame, LogEnd, Promise};
 pub use acceptor::Acceptor;
-pub use frame::{Action, ChangeFrame, LogEnd, Promise};
+pub use frame::Action;
 pub use proposer::Phase;
 
 use crate::broken::is as is_broken;
