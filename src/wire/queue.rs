@@ -599,7 +599,8 @@ mod tests {
             round_trip(QueueOperation::Create { label: "Gr\u{fc}\u{df}e" });
             round_trip(QueueOperation::Destroy { target });
             for key in [None, Some(&b"key"[..])] {
-                round_trip(QueueOperation::PushWith { target, items, options: PushOptions { delay_ms: ms.0, priority, key } });
+                let options = PushOptions { delay_ms: ms.0, priority, key };
+                round_trip(QueueOperation::PushWith { target, items, options });
             }
             round_trip(QueueOperation::PopWait { target, count, wait_ms: ms.0 });
             round_trip(QueueOperation::Take { target, count, lease_ms: ms.1, wait_ms: ms.0 });

@@ -43,7 +43,7 @@ pub struct Contents {
 
 impl Contents {
     /// Items in whatever state.
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.ready.len() + (self.leased.len() + self.delayed.len() + self.buried.len()) as u64
     }
 
@@ -75,12 +75,12 @@ impl Contents {
     }
 
     fn enter(&mut self, item: &Item, extra: u64) {
-        self.bytes += item.len();
+        self.bytes += item.size();
         self.memory += item.memory_bytes() + extra;
     }
 
     fn leave(&mut self, item: &Item, extra: u64) {
-        self.bytes -= item.len();
+        self.bytes -= item.size();
         self.memory -= item.memory_bytes() + extra;
     }
 

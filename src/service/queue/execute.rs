@@ -43,7 +43,7 @@ fn lease_ns(lease_ms: u64) -> Result<u64, Refusal> {
 impl Queue {
     /// Whether so many items of so many bytes may come in.
     fn check_room(&self, items: u64, bytes: u64) -> Result<(), Refusal> {
-        let held = (self.contents.len(), self.contents.bytes());
+        let held = (self.contents.count(), self.contents.bytes());
         for (limit, held, more, what) in
             [(self.limit.items, held.0, items, "items"), (self.limit.bytes, held.1, bytes, "bytes")]
         {
@@ -211,7 +211,7 @@ impl Queues {
             QueueOperation::Purge { target } => {
                 let id = self.id(target)?;
                 let purged = self.change(id, |queue| std::mem::take(&mut queue.contents)).unwrap_or_default();
-                put_number(answer, purged.len());
+                put_number(answer, purged.count());
                 self.graveyard.bury(purged, Keys::default(), |receipt| _ = self.receipts.remove(&receipt));
                 Ok(None)
             }

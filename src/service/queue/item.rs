@@ -19,13 +19,13 @@ pub struct Item {
 }
 
 impl Item {
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.bytes.len() as u64
     }
 
     /// Bytes of memory it takes.
     pub fn memory_bytes(&self) -> u64 {
-        OVERHEAD_BYTES + self.len()
+        OVERHEAD_BYTES + self.size()
     }
 
     pub fn snapshot(&self, out: &mut Vec<u8>) {

@@ -213,12 +213,12 @@ impl Ready {
     /// Puts an item back in its place.
     pub fn put_back(&mut self, place: Place, item: Item) {
         self.count += 1;
-        self.bytes += item.len();
+        self.bytes += item.size();
         self.memory += item.memory_bytes();
         if let Some(double) = self.class(place.priority).back.insert(place.number, item) {
             // Only a snapshot that contradicts itself has two items in one place.
             self.count -= 1;
-            self.bytes -= double.len();
+            self.bytes -= double.size();
             self.memory -= double.memory_bytes();
         }
     }
@@ -253,7 +253,7 @@ impl Ready {
         let returned = self.remove(priority, |class| {
             if class.back_is_first() {
                 let item = class.back.pop_first().map(|(_, item)| item);
-                let bytes = item.as_ref().map_or(0, Item::len);
+                let bytes = item.as_ref().map_or(0, Item::size);
                 return (item, bytes);
             }
             let before = class.fifo.bytes();
@@ -273,7 +273,7 @@ impl Ready {
         let priority = self.first()?;
         let (number, item, returned) = self.remove(priority, |class| {
             if let Some((number, item)) = class.back_is_first().then(|| class.back.pop_first()).flatten() {
-                let bytes = item.len();
+                let bytes = item.size();
                 return ((number, item, true), bytes);
             }
             let number = class.first;
@@ -365,7 +365,7 @@ impl Ready {
 
     fn account(&mut self, class: &Class) {
         self.count += class.fifo.len() + class.back.len() as u64;
-        self.bytes += class.fifo.bytes() + class.back.values().map(Item::len).sum::<u64>();
+        self.bytes += class.fifo.bytes() + class.back.values().map(Item::size).sum::<u64>();
         self.memory += class.memory_bytes() + class.back.values().map(Item::memory_bytes).sum::<u64>();
     }
 }
