@@ -9,6 +9,7 @@ pub mod datagram;
 pub mod digest;
 pub mod operation;
 pub mod stream;
+pub mod queue;
 pub mod view;
 
 pub use codec::{DecodeError, Decoded};
