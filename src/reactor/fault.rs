@@ -28,9 +28,14 @@ impl Faults {
         Faults { rng: Rng::new(seed), loss_ppm: 0, reached: None }
     }
 
+    /// Whether nothing at all reaches this replica.
+    pub fn cuts(&self, to: ReplicaId) -> bool {
+        self.reached.is_some_and(|r| !r.contains(to))
+    }
+
     /// Whether the next datagram to this replica is lost.
     pub fn drops(&mut self, to: ReplicaId) -> bool {
-        self.reached.is_some_and(|r| !r.contains(to)) || (self.loss_ppm > 0 && self.rng.chance(self.loss_ppm))
+        self.cuts(to) || (self.loss_ppm > 0 && self.rng.chance(self.loss_ppm))
     }
 
     /// Carries out one line. Errors say what is wrong with it.
