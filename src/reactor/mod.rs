@@ -158,9 +158,10 @@ impl Reactor {
         {
             return Some(Duration::ZERO);
         }
-        let deadlines =
-            [self.replica.deadline(), self.wheel.next(), self.notifier.deadline(), self.stop_at, self.peers.deadline()];
-        let next = deadlines.into_iter().flatten().min()?;
+        let delayed = self.faults.as_ref().and_then(|(_, faults)| faults.deadline());
+        let own = [self.notifier.deadline(), self.stop_at, delayed, self.peers.deadline()];
+        let deadlines = [self.replica.deadline(), self.wheel.next()].into_iter().chain(own);
+        let next = deadlines.flatten().min()?;
         let wait_ns = next.since_ns(now);
         if wait_ns > 0 && wait_ns < NEAR_NS {
             self.alarm.set(next);
@@ -250,7 +251,11 @@ impl Reactor {
             &mut self.out;
         assert!(reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
         marks.clear();
-        self.udp.send(net, self.faults.as_mut().map(|(_, faults)| faults));
+        let mut faults = self.faults.as_mut().map(|(_, faults)| faults);
+        if let Some(faults) = &mut faults {
+            self.udp.send(now, &faults.take_due(now), None);
+        }
+        self.udp.send(now, net, faults);
         net.clear();
         self.peers.send(streams, self.poll.registry(), now, self.faults.as_mut().map(|(_, faults)| faults));
         self.disk.submit(log, meta)?;

@@ -1,8 +1,8 @@
 //! Follow and Serve against each other over a lossy lane, with the real log bytes.
 
 use crate::limits::{
-    FOLLOW_AGAIN_NS, FOLLOW_WAIT_MAX_NS, FOLLOW_WAIT_NS, SERVE_BURST_BYTES, SERVE_BYTES_PER_SECOND, SERVE_READS_MAX,
-    SLOT_BYTES_MAX, STREAM_FRAMES_MAX, STREAM_PIECE_BYTES,
+    FOLLOW_WAIT_MAX_NS, FOLLOW_WAIT_NS, SERVE_BURST_BYTES, SERVE_BYTES_PER_SECOND, SERVE_READS_MAX, STREAM_FRAMES_MAX,
+    STREAM_PIECE_BYTES,
 };
 use crate::log::{replay, LogWrite, Record as LogRecord, SegmentNumber, Snapshot, Writer};
 use crate::replica::follow::{Fetched, Follow, Got};
@@ -18,7 +18,7 @@ use crate::wire::stream::tests::sender;
 use crate::wire::stream::Frame;
 use crate::wire::stream::{first_frame, Fetch, Position, Record};
 use crate::wire::view::tests::view_of;
-use crate::wire::view::{Link, Policy, View};
+use crate::wire::view::{Policy, View};
 use quickcheck::quickcheck;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -50,10 +50,6 @@ impl History {
             history.push(Fetched { epoch, slot, time, digest, operations });
         }
         History { slots: history, view }
-    }
-
-    fn end(&self) -> u64 {
-        self.slots.len() as u64
     }
 
     /// Where a log with this many slots ends.
@@ -332,4 +328,218 @@ quickcheck! {
         assert_eq!(world.differs, [], "there is one history");
         world.follow.counters.broken == 0
     }
+}
+
+#[test]
+fn resets_and_snapshots_are_among_what_is_tried() {
+    let (mut states, mut gaps, mut silent) = (0, 0, 0);
+    for seed in 0..30 {
+        let mut world = World::new(seed, 300, 5_000, &[300, 300], true);
+        world.reset_ppm = 100_000;
+        let ids = world.ids();
+        world.follow.want(world.now, Position::default(), Some(Slot(300)), &ids);
+        assert!(world.until(20_000, |w| w.reached() == Slot(300)), "{:?}", world.follow.counters);
+        world.check(0);
+        states += world.states.len();
+        gaps += world.follow.counters.gaps;
+        silent += world.follow.counters.silent;
+    }
+    assert!(states > 5 && gaps > 5 && silent > 5, "{states} snapshots, {gaps} gaps, {silent} sources given up");
+}
+
+#[test]
+fn a_long_log_comes_at_the_stated_rate_and_no_faster() {
+    let mut world = World::new(1, 9_000, 20_000, &[9_000], false);
+    let bytes: usize = world.history.slots.iter().map(|r| r.operations.len()).sum();
+    world.follow.want(world.now, Position::default(), None, &[ReplicaId(2)]);
+    assert!(world.until(60_000, |w| w.reached() == Slot(9_000)));
+    world.check(0);
+    let least_ns = (bytes as u64 - SERVE_BURST_BYTES) * 1_000_000_000 / SERVE_BYTES_PER_SECOND;
+    assert!(world.now.0 > least_ns, "{bytes} bytes in {} ns", world.now);
+    assert!(world.now.0 < 2 * least_ns, "{bytes} bytes took {} ns, {least_ns} would do", world.now);
+    assert_eq!(world.follow.lag(), Some(0));
+    let requests = world.sources[0].serve.counters.requests;
+    assert!(requests < world.frames / u64::from(STREAM_FRAMES_MAX / 2), "{requests} requests, {} frames", world.frames);
+}
+
+#[test]
+fn what_is_not_committed_is_served_by_name_only() {
+    let mut world = World::new(2, 50, 20, &[50], false);
+    world.sources[0].committed = Slot(30);
+    world.follow.want(world.now, Position::default(), None, &[ReplicaId(2)]);
+    assert!(world.until(100, |w| w.follow.lag() == Some(0)));
+    assert_eq!(world.reached(), Slot(30));
+    assert!(!world.until(500, |w| w.reached() > Slot(30)));
+    let at = world.follow.position().expect("wanted");
+    world.follow.want(world.now, at, Some(Slot(45)), &[ReplicaId(2)]);
+    assert!(world.until(100, |w| w.reached() == Slot(45)));
+    assert_eq!(world.follow.deadline(), None, "all is here");
+    let at = world.follow.position().expect("wanted");
+    world.follow.want(world.now, at, None, &[ReplicaId(2)]);
+    world.sources[0].committed = Slot(50);
+    assert!(world.until(100, |w| w.reached() == Slot(50)), "it goes on asking");
+    world.check(0);
+}
+
+#[test]
+fn a_silent_source_is_given_up_and_each_wait_is_longer() {
+    let mut world = World::new(3, 10, 20, &[10, 10], false);
+    world.sources.iter_mut().for_each(|source| source.deaf = true);
+    world.follow.want(world.now, Position::default(), Some(Slot(10)), &world.ids());
+    let (mut asked, mut last) = (Vec::new(), world.now);
+    for _ in 0..8_000 {
+        let before = world.lanes.iter().map(|(to, lane)| (*to, lane.len())).collect::<BTreeMap<_, _>>();
+        world.step();
+        let grown = |(to, lane): (&(ReplicaId, ReplicaId), &VecDeque<_>)| {
+            (lane.len() > before.get(to).copied().unwrap_or(0)).then_some(to.1)
+        };
+        if let Some(to) = world.lanes.iter().find_map(grown) {
+            asked.push((to.0, world.now.since_ns(last)));
+            last = world.now;
+        }
+    }
+    assert_eq!(asked.iter().map(|(to, _)| *to).collect::<Vec<_>>()[..4], [2, 3, 2, 3]);
+    let waits: Vec<u64> = asked[1..].iter().map(|(_, wait)| *wait).collect();
+    assert_eq!(waits[..3], [FOLLOW_WAIT_NS, 2 * FOLLOW_WAIT_NS, 4 * FOLLOW_WAIT_NS]);
+    assert_eq!(waits.iter().max(), Some(&FOLLOW_WAIT_MAX_NS));
+    world.sources[1].deaf = false;
+    assert!(world.until(5_000, |w| w.reached() == Slot(10)));
+    world.check(0);
+}
+
+#[test]
+fn another_history_is_told_and_the_next_source_is_asked() {
+    let mut world = World::new(4, 60, 20, &[60, 60], false);
+    let after = Position { digest: Digest(7), ..world.history.at(20) };
+    world.follow.want(world.now, after, Some(Slot(60)), &world.ids());
+    assert!(world.until(2_000, |w| w.differs.len() == 2));
+    assert_eq!(world.differs, [(ReplicaId(2), Slot(0)), (ReplicaId(3), Slot(0))]);
+    // A record beyond the base of the view that followed its epoch.
+    let mut world = World::new(4, 60, 20, &[60], false);
+    let (first, next) = (world.history.view.chain[0], world.history.view.chain[1]);
+    assert_eq!(first.epoch.next(), next.epoch);
+    let after = Position { slot: next.base.next(), epoch: first.epoch, digest: Digest(7) };
+    world.follow.want(world.now, after, Some(Slot(60)), &world.ids());
+    assert!(world.until(100, |w| !w.differs.is_empty()));
+    assert_eq!((world.differs[0], world.got.len()), ((ReplicaId(2), next.base), 0));
+    // Of an epoch that the source has not heard of.
+    let epoch = world.history.view.epoch.next();
+    world.follow.want(world.now, Position { epoch, ..world.history.at(20) }, Some(Slot(60)), &world.ids());
+    assert!(!world.until(500, |w| w.reached() > Slot(20)));
+    assert!(world.sources[0].serve.counters.later > 2);
+}
+
+#[test]
+fn what_is_gone_from_the_disk_is_not_promised() {
+    let mut world = World::new(5, 40, 20, &[40, 40], false);
+    world.sources[0].segments.clear();
+    world.follow.want(world.now, Position::default(), Some(Slot(40)), &world.ids());
+    assert!(world.until(1_000, |w| w.reached() == Slot(40)), "the other one has it");
+    assert_eq!(world.sources[0].serve.counters.later, 1);
+    world.check(0);
+}
+
+#[test]
+fn who_asks_and_asks_has_one_request_and_one_read_under_way() {
+    let mut world = World::new(6, 200, 2_000, &[200], false);
+    let fetch = Fetch { after: Position::default(), upto: Slot(0), frames: STREAM_FRAMES_MAX, state: (Slot(0), 0) };
+    let (source, mut out) = (&mut world.sources[0], Vec::new());
+    for number in 0..1_000 {
+        (10..40).for_each(|id| source.serve.on_fetch(ReplicaId(id), number, fetch));
+        source.tick(2, Time(number * Time::MS), &mut out);
+        assert!(source.reads.len() <= SERVE_READS_MAX);
+    }
+    assert!(out.is_empty(), "the disk has not answered");
+    source.answer_reads(2, &mut out);
+    let (mut served, mut now) = (std::collections::BTreeSet::new(), Time(2_000 * Time::MS));
+    while source.serve.deadline().is_some() {
+        now = now.after_ns(10 * Time::MS);
+        source.tick(2, now, &mut out);
+        source.answer_reads(2, &mut out);
+        served.extend(out.drain(..).map(|(to, _)| to));
+    }
+    assert_eq!(served.len(), 30, "all came to it");
+}
+
+/// A follower at slot 10 that has asked replica 2 under this number.
+fn asked(world: &mut World) -> u64 {
+    let mut out = Vec::new();
+    world.follow.want(world.now, world.history.at(10), Some(Slot(20)), &[ReplicaId(2)]);
+    world.follow.tick(world.now, sender(1), &mut out);
+    let (frame, _) = first_frame(&out[0].1).expect("within bounds").expect("whole");
+    match Frame::decode(frame) {
+        Ok((_, Frame::Fetch { number, fetch })) if fetch.after == world.history.at(10) => number,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn wire(record: &Fetched) -> Record<'_> {
+    let Fetched { epoch, slot, time, digest, ref operations } = *record;
+    Record { epoch, slot, time, digest, operations }
+}
+
+#[test]
+fn hostile_frames_change_nothing() {
+    let mut world = World::new(7, 40, 20, &[], false);
+    let number = asked(&mut world);
+    let (history, cluster) = (&world.history.slots, ClusterId(0xc1));
+    let (committed, end) = (Slot(40), Slot(40));
+    let of = |records: Vec<Record<'static>>| Frame::Records { number, committed, end, records };
+    let eleven: Record<'static> = Record { operations: history[10].operations.clone().leak(), ..wire(&history[10]) };
+    let changed = [
+        Record { time: GroupTime(eleven.time.0 + 1), ..eleven },
+        Record { digest: Digest(eleven.digest.0 ^ 1), ..eleven },
+        Record { operations: b"other", ..eleven },
+        Record { epoch: Epoch(0), ..eleven },
+    ];
+    for (k, record) in changed.into_iter().enumerate() {
+        world.follow.on_frame(world.now, cluster, ReplicaId(2), &of(vec![record]));
+        assert_eq!(world.follow.take(), Some(Got::Differs { from: ReplicaId(2), slot: Slot(10) }));
+        assert_eq!((world.follow.counters.broken, world.follow.take()), (k as u64 + 1, None));
+        assert_eq!(world.follow.position(), Some(world.history.at(10)));
+    }
+    let number = asked(&mut world);
+    let good = Frame::Records { number, committed, end, records: vec![eleven] };
+    let state = |offset, total, slot| Frame::State { number, slot: Slot(slot), total, offset, bytes: b"no snapshot" };
+    let ignored = [
+        (ReplicaId(3), good.clone()),
+        (ReplicaId(2), Frame::Records { number: number.wrapping_add(1), committed, end, records: vec![eleven] }),
+        (ReplicaId(2), Frame::Differs { number: number.wrapping_sub(5), slot: Slot(3) }),
+        (ReplicaId(2), Frame::Later { number: u64::MAX }),
+        (ReplicaId(2), state(0, 11, 10)),
+        (ReplicaId(2), state(0, 11, 15)),
+        (ReplicaId(2), state(100, 900, 15)),
+        (ReplicaId(2), state(0, 900, 15)),
+    ];
+    for (from, frame) in &ignored {
+        world.follow.on_frame(world.now, cluster, *from, frame);
+        assert_eq!((world.follow.take(), world.follow.position()), (None, Some(world.history.at(10))), "{frame:?}");
+    }
+    world.follow.on_frame(world.now, cluster, ReplicaId(2), &good);
+    assert!(matches!(world.follow.take(), Some(Got::Records(records)) if records[..] == world.history.slots[10..11]));
+    world.follow.on_frame(world.now, cluster, ReplicaId(2), &good);
+    assert_eq!(world.follow.take(), None, "twice");
+    world.follow.stop();
+    assert_eq!((world.follow.position(), world.follow.deadline()), (None, None));
+}
+
+#[test]
+fn a_snapshot_of_another_cluster_or_with_a_wrong_byte_is_none() {
+    let mut world = World::new(8, 40, 20, &[], false);
+    let mut rng = Rng::new(8);
+    for (cluster, flip) in [(ClusterId(0xc2), 0), (ClusterId(0xc1), 1)] {
+        let number = asked(&mut world);
+        let mut file = snapshot_file(&mut rng, &world.history, 30);
+        let last = file.len() - 1;
+        file[last] ^= flip;
+        let total = file.len() as u64;
+        for (k, bytes) in file.chunks(STREAM_PIECE_BYTES).enumerate() {
+            let offset = (k * STREAM_PIECE_BYTES) as u64;
+            let frame = Frame::State { number, slot: Slot(30), total, offset, bytes };
+            world.follow.on_frame(world.now, cluster, ReplicaId(2), &frame);
+        }
+        assert_eq!((world.follow.take(), world.follow.position()), (None, Some(world.history.at(10))));
+        world.follow.stop();
+    }
+    assert_eq!(world.follow.counters.broken, 2);
 }
