@@ -107,7 +107,7 @@ impl Follow {
         Follow { goal: None, next_number, got: VecDeque::new(), counters: Counters::default() }
     }
 
-    /// The log ends at `after`, with all that was taken; what follows is wanted, up to `target` or as far as the sources
+    /// The log ends at `after`, with all that was taken; what follows is wanted, up to `target` or as far as sources
     /// know it to be committed, for as long as this is not taken back. Said again with the same end it changes nothing
     /// but the target and the sources; with another one it begins anew there, and what was not taken is dropped. To
     /// begin with nothing is to begin at slot 0.

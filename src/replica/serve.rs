@@ -16,8 +16,8 @@ use crate::log::index::records_in;
 use crate::log::snapshot;
 use crate::replica::journal::Journal;
 use crate::replica::{ReadRequest, StoredFile};
-use crate::types::{Digest, Epoch, ReplicaId, Slot, Time};
-use crate::wire::stream::{Fetch, Frame, Record, Sender};
+use crate::types::{Digest, ReplicaId, Slot, Time};
+use crate::wire::stream::{Fetch, Frame, Position, Record, Sender};
 use crate::wire::view::View;
 
 /// What tells this module's reads from others'.
@@ -307,7 +307,9 @@ impl Serve {
             for record in found.into_iter().skip_while(|record| record.slot < first) {
                 if let Some(digest) = check.take() {
                     if record.digest != digest {
-                        self.differs(id, request, Slot(0), source, lanes);
+                        let common = source.view.map_or(Slot(0), |view| last_common(view, request.fetch.after));
+                        let common = if common < sent { common } else { Slot(0) };
+                        self.differs(id, request, common, source, lanes);
                         return false;
                     }
                     continue;
@@ -385,8 +387,9 @@ enum Decision {
 fn decide(fetch: &Fetch, source: &Source<'_>) -> Decision {
     let after = fetch.after;
     let Some(view) = source.view.filter(|view| view.epoch >= after.epoch) else { return Decision::Later };
-    if !view.keeps(after.epoch, after.slot) && after.slot > Slot(0) {
-        return Decision::Differs(last_common(view, after.epoch));
+    // The record itself tells best, whatever is known of its epoch.
+    if source.journal.locate(after.slot).is_some() {
+        return Decision::Stage(Stage::Records { sent: after.slot, check: Some(after.digest) });
     }
     let first = source.journal.first_slot();
     // The record at the asker's end is here, or the very next one is; or nothing is, for there is nothing.
@@ -398,23 +401,29 @@ fn decide(fetch: &Fetch, source: &Source<'_>) -> Decision {
             let (slot, offset) = if begun { fetch.state } else { (newest, 0) };
             Decision::Stage(Stage::State { slot, offset, total: None })
         }
-        _ if after.slot > source.journal.synced() => Decision::Nothing,
-        None if !kept && after.slot < source.journal.synced() => Decision::Later,
-        _ => {
-            let check = source.journal.locate(after.slot).map(|_| after.digest);
-            if check.is_none() && after.slot >= limit(fetch, source) {
-                return Decision::Nothing;
+        _ if after.slot > source.journal.synced() => {
+            let common = last_common(view, after);
+            if common < after.slot {
+                Decision::Differs(common)
+            } else {
+                Decision::Nothing
             }
-            Decision::Stage(Stage::Records { sent: after.slot, check })
         }
+        None if !kept && after.slot < source.journal.synced() => Decision::Later,
+        _ if after.slot >= limit(fetch, source) => Decision::Nothing,
+        _ => Decision::Stage(Stage::Records { sent: after.slot, check: None }),
     }
 }
 
-/// The last slot of an epoch's order that belongs to the history of this view; 0 where that is forgotten.
-fn last_common(view: &View, epoch: Epoch) -> Slot {
-    let next = view.chain.iter().find(|link| link.epoch > epoch);
+/// Up to where a log that ends there may be a part of this view's history: not beyond the base that followed its epoch.
+/// 0 where that is forgotten.
+fn last_common(view: &View, end: Position) -> Slot {
+    if view.keeps(end.epoch, end.slot) {
+        return end.slot;
+    }
+    let next = view.chain.iter().find(|link| link.epoch > end.epoch);
     let (next, base) = next.map_or((view.epoch, view.base), |link| (link.epoch, link.base));
-    if next == epoch.next() {
+    if next == end.epoch.next() {
         base
     } else {
         Slot(0)

@@ -333,7 +333,7 @@ quickcheck! {
 #[test]
 fn resets_and_snapshots_are_among_what_is_tried() {
     let (mut states, mut gaps, mut silent) = (0, 0, 0);
-    for seed in 0..30 {
+    for seed in 0..40 {
         let mut world = World::new(seed, 300, 5_000, &[300, 300], true);
         world.reset_ppm = 100_000;
         let ids = world.ids();
@@ -344,15 +344,16 @@ fn resets_and_snapshots_are_among_what_is_tried() {
         gaps += world.follow.counters.gaps;
         silent += world.follow.counters.silent;
     }
-    assert!(states > 5 && gaps > 5 && silent > 5, "{states} snapshots, {gaps} gaps, {silent} sources given up");
+    assert!(states > 5 && gaps > 5 && silent > 1, "{states} snapshots, {gaps} gaps, {silent} sources given up");
 }
 
 #[test]
 fn a_long_log_comes_at_the_stated_rate_and_no_faster() {
-    let mut world = World::new(1, 9_000, 20_000, &[9_000], false);
+    let mut world = World::new(1, 5_000, 20_000, &[5_000], false);
+    assert!(!world.history.view.keeps(Epoch(1), Slot(1)), "the view has forgotten how it began");
     let bytes: usize = world.history.slots.iter().map(|r| r.operations.len()).sum();
     world.follow.want(world.now, Position::default(), None, &[ReplicaId(2)]);
-    assert!(world.until(60_000, |w| w.reached() == Slot(9_000)));
+    assert!(world.until(60_000, |w| w.reached() == Slot(5_000)));
     world.check(0);
     let least_ns = (bytes as u64 - SERVE_BURST_BYTES) * 1_000_000_000 / SERVE_BYTES_PER_SECOND;
     assert!(world.now.0 > least_ns, "{bytes} bytes in {} ns", world.now);
@@ -464,6 +465,7 @@ fn who_asks_and_asks_has_one_request_and_one_read_under_way() {
 /// A follower at slot 10 that has asked replica 2 under this number.
 fn asked(world: &mut World) -> u64 {
     let mut out = Vec::new();
+    world.follow.stop();
     world.follow.want(world.now, world.history.at(10), Some(Slot(20)), &[ReplicaId(2)]);
     world.follow.tick(world.now, sender(1), &mut out);
     let (frame, _) = first_frame(&out[0].1).expect("within bounds").expect("whole");
