@@ -8,8 +8,8 @@ pub mod codec;
 pub mod datagram;
 pub mod digest;
 pub mod operation;
-pub mod stream;
 pub mod queue;
+pub mod stream;
 pub mod view;
 
 pub use codec::{DecodeError, Decoded};
