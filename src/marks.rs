@@ -11,7 +11,10 @@ macro_rules! marks {
 
 marks! {
     VIEW_MADE "view 1 made by the highest id";
-    VIEW_INSTALLED "view 1 installed";
+    VIEW_INSTALLED "a view installed";
+    PROPOSED "a change of the view proposed";
+    FROZEN "a view frozen";
+    LOG_CUT "a log was cut where a view denied its end";
     RESTARTED "restarted without rank";
     NACK_ORDER "an order was asked for";
     NACK_DATA "a message was asked for";

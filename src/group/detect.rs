@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::types::{ReplicaId, Run, Time, ViewTag};
-use crate::wire::datagram::{Header, Heard};
+use crate::wire::datagram::{Header, Heard, Status};
 
 /// What the latest datagrams of one configured replica told.
 #[derive(Clone, Debug)]
@@ -12,9 +12,8 @@ pub struct Peer {
     pub run: Run,
     pub heard_at: Time,
     pub tag: ViewTag,
-    /// Whom it hears.
-    pub heard: Heard,
-    pub leaving: bool,
+    /// What it last said of itself, and whom it hears.
+    pub status: Status,
     /// The hash of its configuration, while it says it is blank.
     pub blank: Option<u64>,
 }
@@ -43,15 +42,13 @@ impl Detect {
             run,
             heard_at: now,
             tag: header.tag,
-            heard: Heard::default(),
-            leaving: false,
+            status: Status::default(),
             blank: None,
         });
         if !same {
             peer.blank = None;
         }
-        (peer.run, peer.heard_at, peer.tag) = (run, now, header.tag);
-        (peer.heard, peer.leaving) = (header.status.heard, header.status.leaving);
+        (peer.run, peer.heard_at, peer.tag, peer.status) = (run, now, header.tag, header.status);
         true
     }
 
@@ -83,13 +80,13 @@ impl Detect {
 
     /// Whether each of the two hears the other.
     pub fn connected(&self, now: Time, id: ReplicaId) -> bool {
-        self.heard(now, id).is_some_and(|p| p.heard.lists(self.me))
+        self.heard(now, id).is_some_and(|p| p.status.heard.lists(self.me))
     }
 
     /// Whether these two, as they say themselves, hear each other.
     pub fn connected_pair(&self, now: Time, a: ReplicaId, b: ReplicaId) -> bool {
         match (self.heard(now, a), self.heard(now, b)) {
-            (Some(pa), Some(pb)) => pa.heard.lists(pb.run) && pb.heard.lists(pa.run),
+            (Some(pa), Some(pb)) => pa.status.heard.lists(pb.run) && pb.status.heard.lists(pa.run),
             _ => false,
         }
     }
@@ -104,7 +101,6 @@ impl Detect {
 mod tests {
     use super::*;
     use crate::types::{Birth, ClusterId, Incarnation, PacketNumber};
-    use crate::wire::datagram::Status;
     use crate::wire::view::tests::run_of;
 
     const SUSPECT_NS: u64 = 500;
@@ -131,7 +127,7 @@ mod tests {
         assert!(!detect.on_header(Time(20), &header(old, 9, &[run_of(1)])));
         let peer = detect.peer(ReplicaId(2)).expect("it was heard");
         assert_eq!((peer.run, peer.heard_at, peer.tag), (new, Time(10), ViewTag(5)));
-        assert!(!peer.heard.lists(run_of(1)));
+        assert!(!peer.status.heard.lists(run_of(1)));
         // A new birth counts its incarnations anew.
         let reborn = Run { birth: Birth(77), incarnation: Incarnation(1), ..new };
         assert!(detect.on_header(Time(30), &header(reborn, 0, &[])));

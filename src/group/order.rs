@@ -324,17 +324,7 @@ impl Regular {
         for (slot, order) in std::mem::take(&mut self.announced) {
             packets.put(others, size, &Frame::Order { slot, time: order.time, cuts: order.cuts });
         }
-        for (asker, piece, offset, datagram) in std::mem::take(&mut self.repairs) {
-            let dest = self.dest(asker);
-            match piece {
-                Piece::Order(slot) => {
-                    let Some(order) = self.window.order(slot) else { continue };
-                    let time = GroupTime(order.time.0 + u64::from(crate::broken::is("order-changed")));
-                    packets.put(dest, datagram, &Frame::Order { slot, time, cuts: order.cuts });
-                }
-                Piece::Data(origin, mseq) => self.put_data(dest, origin, mseq, offset, datagram, packets),
-            }
-        }
+        self.compose_repairs(packets);
         for (rank, frame) in std::mem::take(&mut self.answers) {
             packets.put(self.dest(rank), size, &frame);
         }
@@ -356,6 +346,36 @@ impl Regular {
         if news {
             packets.report(others);
         }
+    }
+
+    /// Puts what others asked for, and nothing else.
+    pub fn compose_repairs(&mut self, packets: &mut Packets) {
+        for (asker, piece, offset, datagram) in std::mem::take(&mut self.repairs) {
+            let dest = self.dest(asker);
+            match piece {
+                Piece::Order(slot) => {
+                    let Some(order) = self.window.order(slot) else { continue };
+                    let time = GroupTime(order.time.0 + u64::from(crate::broken::is("order-changed")));
+                    packets.put(dest, datagram, &Frame::Order { slot, time, cuts: order.cuts });
+                }
+                Piece::Data(origin, mseq) => self.put_data(dest, origin, mseq, offset, datagram, packets),
+            }
+        }
+    }
+
+    /// What this member has sent, or was about to, and no slot up to `slot` covers: operation by operation.
+    pub fn uncovered(&self, slot: Slot) -> Vec<Vec<u8>> {
+        let covered = slot.min(self.window.announced()).max(self.window.released());
+        let mut mseq = self.window.order(covered).map_or(Mseq(0), |order| order.cuts.of(self.rank));
+        let (mut operations, mut operation) = (Vec::new(), Vec::new());
+        while let Some(message) = self.window.message(self.rank, mseq.next()) {
+            mseq = mseq.next();
+            operation.extend_from_slice(&message.bytes);
+            if !message.continues {
+                operations.push(std::mem::take(&mut operation));
+            }
+        }
+        operations
     }
 
     fn ask(&mut self, now: Time, size: usize, packets: &mut Packets) {

@@ -7,6 +7,7 @@
 
 pub mod compare;
 pub mod door;
+pub mod follow;
 pub mod journal;
 pub mod machine;
 pub mod read;
@@ -14,6 +15,8 @@ mod recover;
 mod requests;
 pub mod session;
 pub mod status;
+pub mod tail;
+mod views;
 
 use std::net::IpAddr;
 
@@ -25,10 +28,12 @@ use crate::replica::door::{Door, Refusal};
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
+use crate::replica::tail::Tail;
+use crate::replica::views::Waits;
 use crate::types::{ClientId, ClusterId, Dest, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
-use crate::wire::view::{Book, Durability, Peer, Policy, View};
+use crate::wire::view::{Book, Durability, Peer, Policy};
 
 /// What a replica is told at start. Everything a run depends on besides its disk and its events.
 #[derive(Clone, Debug)]
@@ -172,22 +177,27 @@ pub struct Outbox {
     pub stop: Option<(String, i32)>,
 }
 
-/// What is done once a write of `meta` is on the disk.
+/// A replica that was asked to stop.
 #[derive(Debug)]
-enum Pending {
-    /// The raised incarnation: the replica may speak.
-    Start,
-    Install(View),
+struct Leaving {
+    since: Time,
+    /// Since when everything it took in is answered, and the others are told.
+    settled: Option<Time>,
 }
 
 /// One replica.
 pub struct Replica {
     config: Config,
     meta: Meta,
-    /// Writes of `meta` under way and what waits for them.
-    pending: Vec<(WriteNumber, Pending)>,
+    /// The write that makes the raised incarnation durable, and whether it has.
+    start: WriteNumber,
+    started: bool,
+    /// The last write known durable.
+    durable_write: WriteNumber,
+    waits: Waits,
     group: Group,
     journal: Journal,
+    tail: Tail,
     machine: Machine,
     door: Door,
     reads: Reads,
@@ -197,23 +207,16 @@ pub struct Replica {
     cluster_if_founding: ClusterId,
     /// What the log told at start-up of positions.
     found: Positions,
-    /// Since when the replica is asked to leave.
-    leaving: Option<Time>,
+    leaving: Option<Leaving>,
     now: Time,
     marks: Vec<&'static str>,
     /// Why requests are refused, as of the last turn.
     refusing: Option<Refusal>,
     /// The last state that was noted, so that each change is one line.
-    noted: Option<String>,
+    noted: Option<Option<String>>,
 }
 
 impl Replica {
-    fn write_meta(&mut self, then: Pending, out: &mut Outbox) {
-        let number = self.journal.number();
-        out.meta.push(self.meta.write(number));
-        self.pending.push((number, then));
-    }
-
     /// Takes one event. Never fails, never blocks.
     pub fn step(&mut self, now: Time, input: Input<'_>, out: &mut Outbox) {
         self.now = self.now.max(now);
@@ -234,7 +237,7 @@ impl Replica {
             Input::Durable(number) => self.on_durable(number, out),
             Input::Unreachable(_) => {}
             Input::Turn => self.turn(out),
-            Input::Leave => self.leaving = self.leaving.or(Some(now)),
+            Input::Leave => self.leave(),
             Input::Read { .. } | Input::Stream { .. } | Input::Snapshot { .. } => {}
         }
     }
@@ -243,7 +246,7 @@ impl Replica {
 
     fn on_event(&mut self, event: Event, out: &mut Outbox) {
         match event {
-            Event::Install(view) => self.install(view, out),
+            Event::Change { from, frame } => self.on_change(from, frame, out),
             Event::Asked { rank, number } => {
                 if let Some(durable) = self.own_durable() {
                     self.group.tell(rank, Frame::Tell { number, durable });
@@ -260,35 +263,18 @@ impl Replica {
         }
     }
 
-    /// Makes a view durable; it is installed when that is done. One at a time.
-    fn install(&mut self, view: View, out: &mut Outbox) {
-        if self.meta.installed.is_some() {
-            return;
-        }
-        self.meta.generation += 1;
-        self.meta.cluster = view.cluster;
-        self.meta.installed = Some(view.clone());
-        self.write_meta(Pending::Install(view), out);
-    }
-
     fn on_durable(&mut self, number: WriteNumber, out: &mut Outbox) {
+        self.durable_write = self.durable_write.max(number);
         self.journal.on_durable(self.now, number, self.config.heartbeat_ms * Time::MS);
         let synced = self.journal.synced();
         if let Some(regular) = self.group.regular_mut() {
             regular.on_durable(synced);
         }
-        let (done, rest) = std::mem::take(&mut self.pending).into_iter().partition(|(n, _)| *n <= number);
-        self.pending = rest;
-        let done: Vec<(WriteNumber, Pending)> = done;
-        for (_, pending) in done {
-            match pending {
-                Pending::Start => self.group.start(self.meta.installed.clone()),
-                Pending::Install(view) => {
-                    out.notes.push((Level::Info, format!("view {} installed: {}", view.epoch, view.members_text())));
-                    self.group.install(self.now, view);
-                }
-            }
+        if !self.started && self.start <= self.durable_write {
+            self.started = true;
+            self.group.start();
         }
+        self.on_views_durable(out);
     }
 
     /// What this member may answer for itself: how far its log is durable in the view in which it has rank.
@@ -301,11 +287,7 @@ impl Replica {
     /// Packs, orders, logs, applies, answers and speaks, once for all that was handed over.
     fn turn(&mut self, out: &mut Outbox) {
         let now = self.now;
-        if self.meta.installed.is_none() {
-            if let Some(view) = self.group.view_one(now, self.cluster_if_founding) {
-                self.install(view, out);
-            }
-        }
+        self.tend_views(out);
         let due = self.machine.due();
         if let Some(regular) = self.group.regular_mut() {
             while regular.flow.is_open() {
@@ -329,17 +311,28 @@ impl Replica {
         out.marks.append(&mut self.group.take_marks());
     }
 
-    /// Whoever leaves first answers what it has taken in, or gives up after a while; its last word in the log is how
-    /// far it is.
+    fn leave(&mut self) {
+        let leaving = Leaving { since: self.now, settled: None };
+        self.leaving.get_or_insert(leaving);
+    }
+
+    /// Whoever leaves first answers what it has taken in, then lets the others go on without it, and gives up after a
+    /// while; its last word in the log is how far it is.
     fn leave_when_settled(&mut self, out: &mut Outbox) {
-        let Some(since) = self.leaving else { return };
-        let applied = self.machine.applied();
+        let (now, applied) = (self.now, self.machine.applied());
+        let Some(leaving) = &mut self.leaving else { return };
         let settled = self.group.regular().is_none_or(|regular| {
             let own = regular.window.held(regular.rank);
             let ordered = regular.window.last_order().cuts.of(regular.rank) == own;
             ordered && regular.window.announced() == applied && self.door.pending_bytes() == 0
         });
-        if settled || self.now.since_ns(since) >= LEAVE_WAIT_NS {
+        if leaving.settled.is_none() && (settled || now.since_ns(leaving.since) >= LEAVE_WAIT_NS) {
+            leaving.settled = Some(now);
+            self.group.leave();
+        }
+        let Some(settled) = leaving.settled else { return };
+        let alone = self.group.newest().is_none_or(|view| view.members == [self.group.me()]);
+        if alone || self.group.is_let_go(now) || now.since_ns(settled) >= LEAVE_WAIT_NS {
             self.journal.hasten_mark();
             out.stop.get_or_insert(("asked to stop".into(), 0));
         }
@@ -409,11 +402,14 @@ impl Replica {
     /// Looks at whether requests can be taken, and notes each change in one line.
     fn look_around(&mut self, out: &mut Outbox) {
         let reason = self.reason();
-        if self.noted != reason || self.refusing.is_some() != reason.is_some() {
+        if self.noted.as_ref() != Some(&reason) {
             out.notes.push((Level::Info, self.summary().1));
-            self.noted = reason.clone();
+            self.noted = Some(reason.clone());
         }
         let code = if self.compared.diverged() { Code::Internal } else { Code::NotPrimary };
+        // What can't be ordered for a moment waits: a change of the view is soon over.
+        let patient = self.group.newest().is_some() && !self.group.is_secondary(self.now);
+        let reason = reason.filter(|_| !patient || self.compared.diverged());
         self.refusing = reason.map(|reason| Refusal { code, message: format!("not primary: {reason}") });
         if self.leaving.is_some() {
             self.refusing = Some(Refusal { code: Code::Stopping, message: "this replica is stopping".into() });
@@ -432,7 +428,7 @@ impl Replica {
         let regular = self.group.regular().is_some();
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
-        let leave = self.leaving.map(|since| since.after_ns(LEAVE_WAIT_NS));
+        let leave = self.leaving.as_ref().map(|l| l.settled.unwrap_or(l.since).after_ns(LEAVE_WAIT_NS));
         [self.group.deadline(self.machine.due()), mark, reads, leave].into_iter().flatten().min()
     }
 
@@ -467,7 +463,7 @@ impl Replica {
 
     /// Bytes of messages and requests held.
     pub fn buffered_bytes(&self) -> usize {
-        self.door.pending_bytes() + self.group.regular().map_or(0, |r| r.window.bytes())
+        self.door.pending_bytes() + self.tail.bytes() + self.group.window().map_or(0, |r| r.window.bytes())
     }
 
     /// The replicated state, as a snapshot has it.

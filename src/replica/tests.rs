@@ -16,6 +16,8 @@ struct Bench {
     rng: Rng,
     loss_ppm: u32,
     told: Vec<(ClientId, Vec<u8>)>,
+    /// Neither speaks nor hears.
+    dead: Dest,
 }
 
 impl Bench {
@@ -24,7 +26,7 @@ impl Bench {
         let book: Book = ids.clone().map(|id| BookEntry { id, address: format!("h{id}:1"), http: None }).collect();
         let ip = |id: ReplicaId| IpAddr::from([10, 0, 0, id.0]);
         let peers: Vec<Peer> = ids.clone().map(|id| Peer { id, ip: ip(id) }).collect();
-        let mut bench = Bench { replicas: vec![], now: Time(1), rng: Rng::new(7), loss_ppm, told: vec![] };
+        let mut bench = Bench { replicas: vec![], now: Time(1), rng: Rng::new(7), loss_ppm, told: vec![], dead: Dest(0) };
         for id in ids {
             let config = Config {
                 id,
@@ -65,7 +67,9 @@ impl Bench {
             }
             for (dest, bytes) in out.net {
                 for to in 0..self.replicas.len() {
-                    if dest.contains(ReplicaId(to as u8 + 1)) && !self.rng.chance(self.loss_ppm) {
+                    let (id, dead) = (ReplicaId(to as u8 + 1), self.dead);
+                    let lost = dead.contains(id) || dead.contains(ReplicaId(from as u8 + 1));
+                    if dest.contains(id) && !lost && !self.rng.chance(self.loss_ppm) {
                         let mut next = Outbox::default();
                         let ip = IpAddr::from([10, 0, 0, from as u8 + 1]);
                         self.replicas[to].step(self.now, Input::Datagram { from: ip, bytes: &bytes }, &mut next);
@@ -81,7 +85,8 @@ impl Bench {
         for _ in 0..ms * 4 {
             self.now = self.now.after_ns(Time::MS / 4);
             for at in 0..self.replicas.len() {
-                if self.replicas[at].deadline().is_some_and(|d| d <= self.now) {
+                let dead = self.dead.contains(ReplicaId(at as u8 + 1));
+                if !dead && self.replicas[at].deadline().is_some_and(|d| d <= self.now) {
                     let mut out = Outbox::default();
                     self.replicas[at].step(self.now, Input::Turn, &mut out);
                     self.carry_out(at, out);
@@ -203,4 +208,33 @@ fn reads_of_a_client_that_does_not_read_wait() {
         turn(&mut bench, Input::Turn);
     }
     assert_eq!(turn(&mut bench, Input::Turn), 100, "all in the end");
+}
+
+/// One push, and the codes of what has been answered since.
+fn push_and_wait(bench: &mut Bench, at: usize, number: u64) -> Vec<(u64, u8)> {
+    let mut operation = Vec::new();
+    QueueOperation::encode_push(&mut operation, Target::Label("jobs"), [&b"x"[..]].into_iter());
+    let request = ToReplica::Request { number: RequestNumber(number), seen: RequestNumber(0), operation: &operation };
+    bench.say(at, 1, &request);
+    bench.run_ms(1500);
+    bench.heard().0.into_iter().map(|(number, answer)| (number, answer[0])).collect()
+}
+
+#[test]
+fn the_group_shrinks_one_failure_at_a_time_down_to_the_one_the_tie_break_names() {
+    let mut bench = Bench::new(3, 0);
+    bench.run_ms(1000);
+    bench.say(2, 1, &ToReplica::Hello { version: 1 });
+    bench.say(2, 1, &ToReplica::Open { token: 99 });
+    bench.run_ms(1000);
+    bench.heard().1.expect("a session");
+    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
+    let members = |bench: &Bench| bench.replicas[2].group().newest().map(|view| (view.epoch.0, view.members_text()));
+    bench.dead = bench.dead.with(ReplicaId(1));
+    assert_eq!(push_and_wait(&mut bench, 2, 2), [(2, 0)]);
+    assert_eq!(members(&bench), Some((2, "{2,3}".into())));
+    bench.dead = bench.dead.with(ReplicaId(2));
+    assert_eq!(push_and_wait(&mut bench, 2, 3), [(3, 0)]);
+    assert_eq!(members(&bench), Some((3, "{3}".into())));
+    assert_eq!(bench.replicas[2].reason(), None);
 }

@@ -275,6 +275,12 @@ impl Change {
 }
 
 impl Proposal {
+    /// Members-to-be that have not said READY.
+    pub(super) fn awaited(&self) -> Vec<Run> {
+        let members = self.value.iter().filter(|_| self.phase == Phase::Sync).flat_map(|value| &value.members);
+        members.filter(|run| !self.ready.contains(&run.id)).copied().collect()
+    }
+
     /// The voters of e whose promises count.
     fn promisers(&self, e: &View) -> Ranks {
         let counted =
