@@ -171,7 +171,8 @@ const _: () = assert!(OPERATION_BYTES_MAX < SLOT_BYTES_MAX, "the largest operati
 const _: () = assert!((RECORD_BYTES_MAX as u64) * 2 < SEGMENT_BYTES, "a slot's record must fit a segment");
 const _: () = assert!(BATCH_BYTES_MAX < OPERATION_BYTES_MAX, "a batch push must be an operation");
 const _: () = assert!(ANSWER_BYTES_MAX > ITEM_BYTES_MAX, "every item must fit an answer");
-const _: () = assert!(STREAM_PIECE_BYTES * (STREAM_FRAMES_MAX as usize) + STREAM_FRAME_BYTES_MAX < PEER_UNSENT_BYTES_MAX);
+const _: () =
+    assert!(STREAM_PIECE_BYTES * (STREAM_FRAMES_MAX as usize) + STREAM_FRAME_BYTES_MAX < PEER_UNSENT_BYTES_MAX);
 const _: () = assert!(PEER_CONNECTIONS_MAX > 2 * REPLICAS_MAX, "each replica may connect to each other");
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
 const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");

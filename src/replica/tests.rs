@@ -26,7 +26,8 @@ impl Bench {
         let book: Book = ids.clone().map(|id| BookEntry { id, address: format!("h{id}:1"), http: None }).collect();
         let ip = |id: ReplicaId| IpAddr::from([10, 0, 0, id.0]);
         let peers: Vec<Peer> = ids.clone().map(|id| Peer { id, ip: ip(id) }).collect();
-        let mut bench = Bench { replicas: vec![], now: Time(1), rng: Rng::new(7), loss_ppm, told: vec![], dead: Dest(0) };
+        let mut bench =
+            Bench { replicas: vec![], now: Time(1), rng: Rng::new(7), loss_ppm, told: vec![], dead: Dest(0) };
         for id in ids {
             let config = Config {
                 id,

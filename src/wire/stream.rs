@@ -118,18 +118,37 @@ pub struct Fetch {
 /// One frame's content. `number` is the request's, chosen by the asker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Frame<'a> {
-    Fetch { number: u64, fetch: Fetch },
+    Fetch {
+        number: u64,
+        fetch: Fetch,
+    },
     /// Consecutive records. The sender knows `committed` to be committed, and could serve up to `end`. Without
     /// records: it has no more than was asked from.
-    Records { number: u64, committed: Slot, end: Slot, records: Vec<Record<'a>> },
+    Records {
+        number: u64,
+        committed: Slot,
+        end: Slot,
+        records: Vec<Record<'a>>,
+    },
     /// The sender's history and the asker's are not one up to where the asker's ends, or it cannot tell. Up to `slot`
     /// the asker's may be a part of it: 0 where nothing is known.
-    Differs { number: u64, slot: Slot },
+    Differs {
+        number: u64,
+        slot: Slot,
+    },
     /// Bytes `offset..` of the snapshot of `slot`, a file of `total` bytes: what was asked for lies before the
     /// sender's first record.
-    State { number: u64, slot: Slot, total: u64, offset: u64, bytes: &'a [u8] },
+    State {
+        number: u64,
+        slot: Slot,
+        total: u64,
+        offset: u64,
+        bytes: &'a [u8],
+    },
     /// The sender cannot serve this now.
-    Later { number: u64 },
+    Later {
+        number: u64,
+    },
 }
 
 /// The kinds' numbers, for ever; retired ones stay listed.

@@ -229,14 +229,16 @@ impl World {
     /// Does what a step asked for, then lets the judges look.
     fn carry_out(&mut self, index: usize, mut out: Outbox) -> Result<(), String> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } = &mut out;
-        assert!(streams.is_empty() && reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
         let sends_first = self.nodes[index].sends_first;
         if sends_first && !self.say(index, net)? || !self.write(index, log, meta)? {
             return Ok(());
         }
-        if !sends_first && !self.say(index, net)? {
+        if !sends_first && !self.say(index, net)? || !self.stream(index, streams)? {
             return Ok(());
         }
+        self.read(index, reads);
+        self.snapshot(index, snapshot.take());
+        self.trim(index, trim.take());
         if let Some(replica) = &self.nodes[index].replica {
             let (applied, digest) = replica.applied();
             self.judges.applied(index, applied, digest)?;

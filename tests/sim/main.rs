@@ -14,6 +14,7 @@ mod driver;
 mod faults;
 mod healing;
 mod judges;
+mod lanes;
 mod marks;
 mod model;
 mod net;
