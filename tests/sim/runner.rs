@@ -16,7 +16,7 @@ use super::world::World;
 const TEST_SEEDS: u64 = 60;
 const TWICE_SEEDS: u64 = 6;
 /// So many failing seeds end a run.
-const FAILURES_SHOWN: usize = 5;
+const FAILURES_SHOWN: usize = 500;
 
 struct Outcome {
     tally: Tally,
