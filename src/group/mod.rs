@@ -9,7 +9,10 @@ pub mod bootstrap;
 pub mod change;
 pub mod clock;
 pub mod commit;
+pub mod complain;
+pub mod damping;
 pub mod detect;
+pub mod due;
 pub mod flow;
 pub mod nack;
 pub mod order;
@@ -28,7 +31,10 @@ use std::net::IpAddr;
 
 use crate::group::bootstrap::{Founding, Waiting};
 use crate::group::change::{Acceptor, Change};
+use crate::group::complain::Verdict;
+use crate::group::damping::Damping;
 use crate::group::detect::Detect;
+use crate::group::due::Patience;
 use crate::group::order::Regular;
 use crate::group::packets::Packets;
 use crate::group::parts::Parts;
@@ -124,10 +130,13 @@ pub struct Group {
     /// Who is behind and is to be told the newest view; and who was told when.
     behind: BTreeSet<ReplicaId>,
     told: BTreeMap<ReplicaId, Time>,
-    /// When the change that is due is to be proposed.
-    propose_at: Option<Time>,
-    /// Since when no quorum is connected, or no view could be.
-    stuck_since: Option<Time>,
+    damping: Damping,
+    patience: Patience,
+    verdicts: Vec<Verdict>,
+    /// The time of the last event.
+    awake: Time,
+    /// Since when this replica knows a view and has no rank.
+    outside_since: Option<Time>,
     /// What an outsider has of the log: known, durable, committed.
     log: [Slot; 3],
     /// Asks to join, and has caught up.
@@ -154,8 +163,11 @@ impl Group {
             saying: Vec::new(),
             behind: BTreeSet::new(),
             told: BTreeMap::new(),
-            propose_at: None,
-            stuck_since: None,
+            damping: Damping::default(),
+            patience: Patience::default(),
+            verdicts: Vec::new(),
+            awake: Time(0),
+            outside_since: None,
             log: [Slot(0); 3],
             joining: false,
             leaving: false,
@@ -236,10 +248,11 @@ impl Group {
     }
 
     /// The incarnation is on the disk: the replica may speak.
-    pub fn start(&mut self) {
+    pub fn start(&mut self, now: Time) {
         self.state = if self.newest().is_none() {
             State::Blank
         } else {
+            self.outside_since = Some(now);
             self.marks.push(marks::RESTARTED);
             State::Outside
         };
@@ -467,6 +480,7 @@ impl Group {
         for (to, frame) in std::mem::take(&mut self.saying) {
             self.parts.put(&mut self.packets, Dest::one(to), DATAGRAM_SIZES[1], &frame);
         }
+        let probes = self.detect.take_probes();
         if heartbeat {
             self.reported = now;
             match (&self.state, check) {
@@ -478,6 +492,7 @@ impl Group {
                 _ => self.packets.report(everyone),
             }
         }
+        self.packets.report(probes);
         if news || heartbeat {
             self.said = status;
         }
@@ -496,7 +511,15 @@ impl Group {
             State::Regular(regular) => regular.deadline(due),
             _ => None,
         };
-        let change = [self.change.deadline(), self.propose_at].into_iter().flatten().min();
+        let (now, suspect_after_ns) = (self.awake, self.settings.suspect_after_ns);
+        let change = [
+            self.change.deadline(),
+            self.patience.deadline(now, suspect_after_ns),
+            self.damping.deadline(now),
+            self.detect.deadline(now),
+            self.outside_since.map(|since| since.after_ns(suspect_after_ns)).filter(|&at| at > now),
+        ];
+        let change = change.into_iter().flatten().min();
         let heartbeat = (self.settings.peers.len() > 1).then(|| self.reported.after_ns(self.settings.heartbeat_ns));
         [regular, heartbeat, change].into_iter().flatten().min()
     }

@@ -295,6 +295,24 @@ impl Regular {
         }
     }
 
+    /// The next slot, if an operation or a due tick waits for it and no member is known to hold it.
+    pub fn awaited(&self, now: Time, due: Option<GroupTime>) -> Option<Slot> {
+        let (slot, last) = (self.window.announced().next(), self.window.last_order());
+        let waits = |rank: Rank| {
+            let whole = self.window.whole(rank);
+            (if rank == self.rank { whole.min(self.flow.sent()) } else { whole }) > last.cuts.of(rank)
+        };
+        let operation = (0..self.n()).any(|k| waits(Rank(k as u8)));
+        let tick = due.is_some_and(|due| last.time < due && due <= self.clock.at(now));
+        ((operation || tick) && self.commit.known_anywhere() < slot).then_some(slot)
+    }
+
+    /// Whether messages of its own are not yet durable everywhere.
+    pub fn window_waits(&self) -> bool {
+        let released = self.window.order(self.window.released()).map_or(Mseq(0), |o| o.cuts.of(self.rank));
+        self.window.held(self.rank) > released
+    }
+
     /// This member's report.
     pub fn status(&self) -> Status {
         let report = self.commit.report(self.rank);

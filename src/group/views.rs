@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 
 use crate::broken::is as is_broken;
-use crate::group::change::{votes, Acceptor, Action, LogEnd, Phase, Surroundings};
+use crate::group::change::{Acceptor, Action, LogEnd, Surroundings};
+use crate::group::complain::{Sight, Verdict};
+use crate::group::due::{self, Scene, Why};
 use crate::group::order::Regular;
 use crate::group::quorum::{is_quorum, Ranks};
 use crate::group::{Group, State};
-use crate::limits::{CHANGE_AGAIN_NS, CHANGE_STEP_NS};
+use crate::limits::CHANGE_AGAIN_NS;
 use crate::marks;
-use crate::types::{ClusterId, ReplicaId, Run, Slot, Time};
+use crate::types::{ClusterId, GroupTime, ReplicaId, Run, Slot, Time};
 use crate::wire::change::ChangeFrame;
 use crate::wire::view::View;
 
@@ -29,13 +31,16 @@ impl Group {
     /// Everything the change wrote so far is durable, and its last view may be spoken in.
     pub fn settle(&mut self, now: Time) {
         let Some(view) = self.newest().cloned() else { return };
+        if !self.change.has_rank() {
+            return;
+        }
         let installed = self.window().is_some_and(|regular| regular.tag == view.tag());
-        if !installed && self.change.has_rank() {
+        if !installed {
             self.marks.push(marks::VIEW_INSTALLED);
             let mut regular = Regular::new(view, self.me, self.settings.path_max, now, self.rng.fork());
             regular.count();
             self.state = State::Regular(Box::new(regular));
-            (self.joining, self.propose_at, self.stuck_since) = (false, None, None);
+            (self.joining, self.outside_since) = (false, None);
         }
     }
 
@@ -54,9 +59,14 @@ impl Group {
 
     /// A newer view is known: the older one ends here. Gives what this member sent in it that no slot up to `applied`
     /// covers, operation by operation.
-    pub fn end_view(&mut self, cluster: ClusterId, applied: Slot) -> Vec<Vec<u8>> {
-        self.cluster = cluster;
-        self.propose_at = None;
+    pub fn end_view(&mut self, now: Time, view: &View, applied: Slot) -> Vec<Vec<u8>> {
+        self.cluster = view.cluster;
+        self.outside_since = self.outside_since.or(Some(now));
+        if let Some(regular) = self.window() {
+            let before = regular.view.clone();
+            let left = |id| self.detect.peer(id).is_some_and(|peer| peer.status.leaving);
+            self.damping.on_view(now, &before, view, &left);
+        }
         match std::mem::replace(&mut self.state, State::Outside) {
             State::Regular(regular) | State::Frozen(regular) => regular.uncovered(applied),
             _ => Vec::new(),
@@ -78,26 +88,73 @@ impl Group {
         view
     }
 
-    /// What time alone brings: steps of a change under way, and the newest view for whoever is behind. True where this
-    /// replica is to propose a change now.
-    pub fn tend(&mut self, now: Time, out: &mut Vec<Action>) -> bool {
+    /// What time alone brings: steps of a change under way, and the newest view for whoever is behind. Gives the reason
+    /// where this replica is to propose a change now. `due` is when something in the state is.
+    pub fn tend(&mut self, now: Time, due: Option<GroupTime>, out: &mut Vec<Action>) -> Option<Why> {
         if matches!(self.state, State::Starting) {
-            return false;
+            return None;
         }
-        let around = self.around(now);
+        self.judge(now, due);
         for id in std::mem::take(&mut self.behind) {
             if self.told.get(&id).is_none_or(|&at| now.since_ns(at) >= CHANGE_AGAIN_NS) {
                 self.told.insert(id, now);
                 self.change.say_newest(id, out);
             }
         }
+        let view = self.newest()?.clone();
+        self.damping.observe(now, &due::ready_to_join(now, &view, &self.detect));
+        let around = self.around(now);
         self.change.tick(now, &around, out);
         let gone = |run: &Run| around.connected.get(&run.id) != Some(run);
         for run in self.change.awaited().into_iter().filter(gone) {
             self.change.leave_out(run.id, &around, out);
         }
-        self.note_stuck(now, &around);
-        self.is_time_to_propose(now, &around)
+        let (random, mut patience) = (self.rng.next_u64(), std::mem::take(&mut self.patience));
+        let why = patience.turn(&self.scene(now, &view), &around, random);
+        self.patience = patience;
+        why
+    }
+
+    /// Whether the members do their part, as far as this one sees.
+    fn judge(&mut self, now: Time, due: Option<GroupTime>) {
+        let State::Regular(regular) = &self.state else { return };
+        let sight = Sight {
+            view: &regular.view,
+            me: regular.rank,
+            frozen: self.change.is_frozen(),
+            commit: &regular.commit,
+            awaited: regular.awaited(now, due),
+            window_waits: regular.window_waits(),
+            window_shut: !regular.flow.is_open(),
+        };
+        self.verdicts.extend(self.detect.judge(now, &sight));
+    }
+
+    fn scene<'a>(&'a self, now: Time, view: &'a View) -> Scene<'a> {
+        let Group { change, detect, damping, leaving, .. } = self;
+        Scene { now, view, change, detect, damping, leaving: *leaving, book: None }
+    }
+
+    /// Complaints made and ended since this was asked.
+    pub fn take_verdicts(&mut self) -> Vec<Verdict> {
+        std::mem::take(&mut self.verdicts)
+    }
+
+    /// This replica's own loop did not run for a while: that nobody was heard means nothing.
+    pub fn mind_own_pause(&mut self, now: Time) {
+        let slept_ns = now.since_ns(self.awake);
+        if self.awake > Time(0) && slept_ns > self.settings.suspect_after_ns / 2 {
+            self.marks.push(marks::WOKE);
+            self.detect.woke(now, slept_ns);
+        }
+        self.awake = now;
+    }
+
+    /// The kernel says that nobody listens at this replica's port.
+    pub fn on_refused(&mut self, now: Time, id: ReplicaId) {
+        if self.detect.on_refused(now, id) {
+            self.marks.push(marks::PROCESS_GONE);
+        }
     }
 
     /// Starts an attempt at the next view.
@@ -112,98 +169,16 @@ impl Group {
         self.change.synced(own, out);
     }
 
-    fn is_time_to_propose(&mut self, now: Time, around: &Surroundings) -> bool {
-        let busy = self.change.proposing().is_some_and(|(_, phase)| phase != Phase::Install);
-        let rank = self.propose_rank(now, around).filter(|_| !busy);
-        let Some(rank) = rank else {
-            self.propose_at = None;
-            return false;
-        };
-        let at = match self.propose_at {
-            Some(at) => at,
-            None => {
-                let jitter = if rank == 0 { 0 } else { self.rng.below(CHANGE_STEP_NS / 2) };
-                *self.propose_at.insert(now.after_ns(rank * CHANGE_STEP_NS + jitter))
-            }
-        };
-        if at <= now {
-            self.propose_at = None;
-        }
-        at <= now
-    }
-
-    /// Whether a change is due and this replica may propose it: then, how many connected voters come before it.
-    fn propose_rank(&self, now: Time, around: &Surroundings) -> Option<u64> {
-        let view = self.newest().filter(|view| votes(view, self.me))?;
-        if !self.is_due(now, view, around) || self.is_live(now) || !self.voters_could(view, around) {
-            return None;
-        }
-        if !self.change.has_rank() && !self.change.is_frozen() && self.hears_active_primary(now, view) {
-            return None;
-        }
-        let ranked = self.change.has_rank();
-        let before = around.connected.values().filter(|run| {
-            let has_rank = view.members.contains(run);
-            run.id > self.me.id && votes(view, **run) && (has_rank || !ranked)
-        });
-        Some(before.count() as u64)
-    }
-
     /// Whom this replica is connected with, and who of them with each other.
     pub fn around(&self, now: Time) -> Surroundings {
-        let mut around = Surroundings::default();
-        around.connected.insert(self.me.id, self.me);
-        let ids: Vec<ReplicaId> = self.settings.peers.iter().map(|p| p.id).filter(|&id| id != self.me.id).collect();
-        for &id in ids.iter().filter(|&&id| self.detect.connected(now, id)) {
-            let Some(peer) = self.detect.peer(id) else { continue };
-            around.connected.insert(id, peer.run);
-            if peer.status.joining {
-                around.joining.insert(id);
-            }
-        }
-        for &a in &ids {
-            for &b in ids.iter().filter(|&&b| a < b) {
-                let both = around.connected.contains_key(&a) && around.connected.contains_key(&b);
-                if both && !self.detect.connected_pair(now, a, b) {
-                    around.apart.insert((a, b));
-                }
-            }
-        }
+        let mut around = match self.newest() {
+            Some(view) => self.scene(now, view).surroundings(),
+            None => Surroundings { connected: [(self.me.id, self.me)].into(), ..Surroundings::default() },
+        };
         if self.joining {
             around.joining.insert(self.me.id);
         }
         around
-    }
-
-    fn is_due(&self, now: Time, view: &View, around: &Surroundings) -> bool {
-        let here = |run: &Run| around.connected.get(&run.id) == Some(run);
-        let apart = around.apart.iter().any(|&(a, b)| view.rank_of(a).is_some() && view.rank_of(b).is_some());
-        let leaving = |run: &Run| self.detect.heard(now, run.id).is_some_and(|p| p.status.leaving);
-        let stirred = |run: &Run| {
-            let peer = self.detect.heard(now, run.id).filter(|p| votes(view, p.run) && p.status.epoch == view.epoch);
-            peer.is_some_and(|p| p.status.frozen || p.status.accepted)
-        };
-        let joiner = around.joining.iter().any(|&id| id != self.me.id);
-        if self.leaving && view.members.iter().all(|run| *run == self.me || leaving(run)) {
-            return false;
-        }
-        let own = self.change.is_frozen() || self.leaving && view.members.len() > 1 || !view.members.contains(&self.me);
-        own || apart || joiner || view.members.iter().any(|run| !here(run) || leaving(run) || stirred(run))
-    }
-
-    /// Whether another proposer's ballot is under way.
-    fn is_live(&self, now: Time) -> bool {
-        self.change.live_ballot().is_some_and(|(ballot, at)| {
-            let fresh = now.since_ns(at) < self.settings.suspect_after_ns;
-            let run = Run { id: ballot.id, birth: ballot.birth, incarnation: ballot.incarnation };
-            fresh && run != self.me && self.detect.heard(now, ballot.id).is_some_and(|p| p.run == run)
-        })
-    }
-
-    /// Whether the connected voters could be a quorum.
-    fn voters_could(&self, view: &View, around: &Surroundings) -> bool {
-        let voters = around.connected.values().filter(|run| votes(view, **run));
-        is_quorum(view, Ranks::of(voters.filter_map(|run| view.rank_of(run.id))))
     }
 
     /// Whether some member with rank of this view hears a commit quorum of such members.
@@ -219,16 +194,11 @@ impl Group {
         })
     }
 
-    /// Remembers since when this replica is cut off from every quorum.
-    fn note_stuck(&mut self, now: Time, around: &Surroundings) {
-        let could = self.newest().is_some_and(|view| self.voters_could(view, around));
-        let has_rank = self.regular().is_some();
-        self.stuck_since = if could && has_rank { None } else { self.stuck_since.or(Some(now)) };
-    }
-
     /// Whether this replica must refuse what it can't order: for a while already nothing lets it hope.
     pub fn is_secondary(&self, now: Time) -> bool {
-        self.stuck_since.is_some_and(|since| now.since_ns(since) >= self.settings.suspect_after_ns)
+        let suspect_after_ns = self.settings.suspect_after_ns;
+        let outside = self.outside_since.is_some_and(|since| now.since_ns(since) >= suspect_after_ns);
+        outside || self.patience.is_secondary(now, suspect_after_ns)
     }
 
     /// Members with rank of the newest view that are heard now: who a log can be fetched from.
@@ -242,6 +212,11 @@ impl Group {
     pub fn set_log(&mut self, known: Slot, durable: Slot, committed: Slot, joining: bool) {
         self.log = [known, durable, committed];
         self.joining = joining;
+    }
+
+    /// Whether it asks to join, and has caught up.
+    pub fn is_joining(&self) -> bool {
+        self.joining
     }
 
     /// From now on this replica asks to be left out.

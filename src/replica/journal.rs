@@ -56,6 +56,11 @@ impl Journal {
         }
     }
 
+    /// Where each slot's record lies.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// A number for a write of `meta`.
     pub fn number(&mut self) -> WriteNumber {
         let number = self.next;

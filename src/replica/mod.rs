@@ -5,6 +5,7 @@
 //! turn of the loop any number of events may be handed over; [`Input::Turn`] ends it: then messages are packed,
 //! slots announced and logged, and what must be said is said, once for all of them.
 
+mod catch_up;
 pub mod compare;
 pub mod door;
 pub mod follow;
@@ -13,6 +14,7 @@ pub mod machine;
 pub mod read;
 mod recover;
 mod requests;
+pub mod serve;
 pub mod session;
 pub mod status;
 pub mod tail;
@@ -25,12 +27,14 @@ use crate::limits::{LEAVE_WAIT_NS, PENDING_BYTES_MAX};
 use crate::log::{LogWrite, Meta, MetaWrite, Replay, SegmentNumber, Snapshot};
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
+use crate::replica::follow::Follow;
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
+use crate::replica::serve::Serve;
 use crate::replica::tail::Tail;
 use crate::replica::views::Waits;
-use crate::types::{ClientId, ClusterId, Dest, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
+use crate::types::{ClientId, ClusterId, Dest, Digest, Epoch, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
 use crate::wire::view::{Book, Durability, Peer, Policy};
@@ -198,6 +202,10 @@ pub struct Replica {
     group: Group,
     journal: Journal,
     tail: Tail,
+    /// The epoch of the last slot applied.
+    applied_epoch: Epoch,
+    follow: Follow,
+    serve: Serve,
     machine: Machine,
     door: Door,
     reads: Reads,
@@ -221,6 +229,7 @@ impl Replica {
     pub fn step(&mut self, now: Time, input: Input<'_>, out: &mut Outbox) {
         self.now = self.now.max(now);
         let now = self.now;
+        self.group.mind_own_pause(now);
         match input {
             Input::Datagram { from, bytes } => {
                 let mut events = Vec::new();
@@ -235,10 +244,12 @@ impl Replica {
             Input::Stalled { client } => self.door.set_stalled(client, true),
             Input::Flowing { client } => self.door.set_stalled(client, false),
             Input::Durable(number) => self.on_durable(number, out),
-            Input::Unreachable(_) => {}
+            Input::Unreachable(id) => self.group.on_refused(now, id),
             Input::Turn => self.turn(out),
             Input::Leave => self.leave(),
-            Input::Read { .. } | Input::Stream { .. } | Input::Snapshot { .. } => {}
+            Input::Read { token, bytes } => self.on_read(token, bytes, out),
+            Input::Stream { from, frame } => self.on_stream(from, frame, out),
+            Input::Snapshot { .. } => {}
         }
     }
 
@@ -272,7 +283,7 @@ impl Replica {
         }
         if !self.started && self.start <= self.durable_write {
             self.started = true;
-            self.group.start();
+            self.group.start(self.now);
         }
         self.on_views_durable(out);
     }
@@ -288,6 +299,8 @@ impl Replica {
     fn turn(&mut self, out: &mut Outbox) {
         let now = self.now;
         self.tend_views(out);
+        self.follow_others(out);
+        self.serve_others(out);
         let due = self.machine.due();
         if let Some(regular) = self.group.regular_mut() {
             while regular.flow.is_open() {
@@ -394,6 +407,7 @@ impl Replica {
             self.machine.apply(slot, time, operations, &mut self.replies);
             self.door.answer(&self.replies);
             self.replies.clear();
+            self.applied_epoch = regular.view.epoch;
             self.compared.applied(slot, (self.machine.digest(), self.machine.answers_digest()));
         }
         regular.release(self.machine.applied());
@@ -429,7 +443,8 @@ impl Replica {
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
         let leave = self.leaving.as_ref().map(|l| l.settled.unwrap_or(l.since).after_ns(LEAVE_WAIT_NS));
-        [self.group.deadline(self.machine.due()), mark, reads, leave].into_iter().flatten().min()
+        let streams = [self.follow.deadline(), self.serve.deadline()].into_iter().flatten().min();
+        [self.group.deadline(self.machine.due()), mark, reads, leave, streams].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from

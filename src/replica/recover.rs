@@ -7,9 +7,11 @@ use crate::log::{Meta, RecordView, Replay};
 use crate::marks;
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
+use crate::replica::follow::Follow;
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
+use crate::replica::serve::Serve;
 use crate::replica::tail::{Held, Tail};
 use crate::replica::views::Waits;
 use crate::replica::{Config, Level, Outbox, Replica, Stored};
@@ -67,6 +69,9 @@ impl Replica {
             durable_write: WriteNumber(0),
             waits: Waits::default(),
             tail: Tail::default(),
+            applied_epoch: Epoch(0),
+            follow: Follow::new(me),
+            serve: Serve::new(now),
             door: Door::default(),
             reads: Reads::default(),
             compared: Compared::default(),

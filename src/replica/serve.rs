@@ -230,13 +230,7 @@ impl Serve {
     }
 
     /// Finds out what a request calls for, and reads the next part of it. False where it is answered for good.
-    fn begin(
-        &mut self,
-        id: ReplicaId,
-        request: &mut Request,
-        source: &Source<'_>,
-        lanes: &mut Lanes<'_>,
-    ) -> bool {
+    fn begin(&mut self, id: ReplicaId, request: &mut Request, source: &Source<'_>, lanes: &mut Lanes<'_>) -> bool {
         if request.stage.is_none() {
             match decide(&request.fetch, source) {
                 Decision::Stage(stage) => request.stage = Some(stage),
@@ -262,9 +256,7 @@ impl Serve {
             Some(Stage::State { slot, total: None, .. }) => {
                 (StoredFile::Snapshot(slot), 0, snapshot::FRONT_BYTES as u64)
             }
-            Some(Stage::State { slot, offset, .. }) => {
-                (StoredFile::Snapshot(slot), offset, STREAM_PIECE_BYTES as u64)
-            }
+            Some(Stage::State { slot, offset, .. }) => (StoredFile::Snapshot(slot), offset, STREAM_PIECE_BYTES as u64),
         };
         let token = self.next_token;
         self.next_token = token.wrapping_add(1) | TOKENS;
@@ -398,7 +390,11 @@ fn decide(fetch: &Fetch, source: &Source<'_>) -> Decision {
 fn last_common(view: &View, epoch: Epoch) -> Slot {
     let next = view.chain.iter().find(|link| link.epoch > epoch);
     let (next, base) = next.map_or((view.epoch, view.base), |link| (link.epoch, link.base));
-    if next == epoch.next() { base } else { Slot(0) }
+    if next == epoch.next() {
+        base
+    } else {
+        Slot(0)
+    }
 }
 
 /// The last slot that a request may get now.

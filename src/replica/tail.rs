@@ -53,6 +53,10 @@ impl Tail {
         self.list.push_back(held);
     }
 
+    pub fn last(&self) -> Option<&Held> {
+        self.list.back()
+    }
+
     pub fn end(&self) -> Option<LogEnd> {
         self.list.back().map(Held::end)
     }

@@ -41,12 +41,17 @@ impl Replica {
             }
         }
         let mut actions = Vec::new();
-        let proposes = self.group.tend(self.now, &mut actions);
-        if proposes {
+        if let Some(why) = self.group.tend(self.now, self.machine.due(), &mut actions) {
+            out.notes.push((Level::Info, format!("proposes a change of the view: {why}")));
             self.with_whole_log(out, |replica, end_in| replica.group.propose(replica.now, end_in, &mut actions));
         }
         self.act(actions, out);
         self.synced(out);
+        for verdict in self.group.take_verdicts() {
+            let (id, reason) = (verdict.run.id, verdict.reason);
+            let text = if verdict.made { "complains of" } else { "complains no more of" };
+            out.notes.push((Level::Info, format!("{text} replica {id}: {reason}")));
+        }
     }
 
     /// Calls `f` with everything that is held contiguously handed to the log and in the tail, so that it can be told
@@ -181,7 +186,7 @@ impl Replica {
             }
             self.apply_held(view.base, out);
         }
-        let uncovered = self.group.end_view(view.cluster, self.machine.applied());
+        let uncovered = self.group.end_view(self.now, view, self.machine.applied());
         self.door.pack_again(uncovered);
         self.compared = Default::default();
     }
@@ -200,6 +205,7 @@ impl Replica {
     /// Applies what the tail holds up to a slot that is known to be committed.
     pub(super) fn apply_held(&mut self, upto: Slot, out: &mut Outbox) {
         while let Some(held) = self.tail.pop(upto) {
+            self.applied_epoch = held.epoch;
             self.machine.apply(held.slot, held.time, &held.operations, &mut self.replies);
             self.door.answer(&self.replies);
             self.replies.clear();
@@ -210,14 +216,6 @@ impl Replica {
                 return;
             }
         }
-    }
-
-    /// Takes a slot that another replica has, behind the log's end.
-    pub(super) fn take_slot(&mut self, number: WriteNumber, held: Held, out: &mut Outbox) {
-        let mut positions = self.positions();
-        positions.epoch = held.epoch;
-        self.journal.append(number, held.slot, held.time, &[&held.operations], &positions, &mut out.log);
-        self.tail.push(held);
     }
 
     /// Tells the change once the log is durable as far as was asked for.
