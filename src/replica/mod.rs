@@ -436,10 +436,10 @@ impl Replica {
     /// When `Turn` must come at the latest.
     pub fn deadline(&self) -> Option<Time> {
         let open = self.group.regular().is_some_and(|regular| regular.flow.is_open());
-        if open && self.door.pending_bytes() > 0 || self.reads.is_due() || self.has_answerable_read() {
+        let regular = self.group.regular().is_some();
+        if open && self.door.pending_bytes() > 0 || regular && self.reads.is_due() || self.has_answerable_read() {
             return Some(self.now);
         }
-        let regular = self.group.regular().is_some();
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
         let leave = self.leaving.as_ref().map(|l| l.settled.unwrap_or(l.since).after_ns(LEAVE_WAIT_NS));

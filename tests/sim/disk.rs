@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ftq::log::SegmentNumber;
 use ftq::rng::Rng;
-use ftq::types::WriteNumber;
+use ftq::types::{Slot, WriteNumber};
 
 use super::clock::Nanos;
 
@@ -17,6 +17,7 @@ const SECTOR_BYTES: usize = 512;
 pub enum File {
     Meta,
     Segment(SegmentNumber),
+    Snapshot(Slot),
 }
 
 /// Files that are synced together.
@@ -30,7 +31,7 @@ impl File {
     fn lane(self) -> Lane {
         match self {
             File::Meta => Lane::Meta,
-            File::Segment(_) => Lane::Log,
+            File::Segment(_) | File::Snapshot(_) => Lane::Log,
         }
     }
 }
@@ -166,6 +167,27 @@ impl Disk {
         torn
     }
 
+    /// The file as who reads it finds it: written is enough.
+    pub fn read(&self, file: File) -> Vec<u8> {
+        let mut files = BTreeMap::new();
+        if let Some(content) = self.synced.get(&file) {
+            files.insert(file, content.clone());
+        }
+        self.unsynced.iter().filter(|w| w.file == file).for_each(|w| put(&mut files, file, w.offset, &w.bytes));
+        files.remove(&file).unwrap_or_default()
+    }
+
+    /// Writes, syncs and renames a whole file.
+    pub fn put_whole(&mut self, file: File, bytes: &[u8]) {
+        self.synced.insert(file, bytes.to_vec());
+    }
+
+    /// Removes files.
+    pub fn remove(&mut self, is_gone: impl Fn(File) -> bool) {
+        self.synced.retain(|&file, _| !is_gone(file));
+        self.unsynced.retain(|write| !is_gone(write.file));
+    }
+
     /// Nothing is left.
     pub fn wipe(&mut self) {
         self.crash(Tear::Nothing);
@@ -180,8 +202,8 @@ impl Disk {
     /// What a start-up reads of the log.
     pub fn segments<'d>(&'d self) -> Vec<(SegmentNumber, &'d [u8])> {
         let segment = |(file, bytes): (&'d File, &'d Vec<u8>)| match *file {
-            File::Meta => None,
             File::Segment(number) => Some((number, bytes.as_slice())),
+            File::Meta | File::Snapshot(_) => None,
         };
         self.synced.iter().filter_map(segment).collect()
     }

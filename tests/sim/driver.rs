@@ -54,9 +54,7 @@ impl World {
         self.judges.recovered(index, &log, meta.as_ref())?;
         let stored = Stored { meta, log };
         let replica = Replica::recover(node.config.clone(), stored, node.clock.read(now), &mut out);
-        let me = replica.group().me();
         node.replica = Some(replica);
-        self.judges.chain.begins(index, me.birth, me.incarnation)?;
         self.trace.event(now, 1, index as u64, &[]);
         if self.trace.is_on() {
             self.trace.line(now, &format!("r{}", index + 1), format_args!("starts"));
@@ -229,14 +227,16 @@ impl World {
     /// Does what a step asked for, then lets the judges look.
     fn carry_out(&mut self, index: usize, mut out: Outbox) -> Result<(), String> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } = &mut out;
-        assert!(reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
         let sends_first = self.nodes[index].sends_first;
         if sends_first && !self.say(index, net)? || !self.write(index, log, meta)? {
             return Ok(());
         }
-        if !sends_first && !self.say(index, net)? {
+        if !sends_first && !self.say(index, net)? || !self.stream(index, streams)? {
             return Ok(());
         }
+        self.read(index, reads);
+        self.snapshot(index, snapshot.take());
+        self.trim(index, trim.take());
         if let Some(replica) = &self.nodes[index].replica {
             let (applied, digest) = replica.applied();
             self.judges.applied(index, applied, digest)?;
@@ -279,10 +279,12 @@ impl World {
 
     /// Hands datagrams to the network. False where the replica went down meanwhile.
     fn say(&mut self, index: usize, net: &mut Vec<(Dest, Vec<u8>)>) -> Result<bool, String> {
+        let (life, me) = (self.nodes[index].life, self.nodes[index].replica.as_ref().map(|r| r.group().me()));
         for (dest, bytes) in net.drain(..) {
             if self.burns(index, Boundary::Send)? {
                 return Ok(false);
             }
+            me.map_or(Ok(()), |me| self.judges.chain.speaks(index, me, life))?;
             let said = self.wiretap.sends(self.now, index, dest, &bytes)?;
             said.iter().try_for_each(|frame| self.judges.says(index, frame))?;
             self.send(index, dest, Rc::new(bytes));

@@ -157,6 +157,8 @@ pub fn cleared(mut out: Outbox) -> Outbox {
     out.clients.clear();
     out.hang_up.clear();
     out.streams.clear();
+    out.reads.clear();
+    (out.snapshot, out.trim) = (None, None);
     out.notes.clear();
     out.marks.clear();
     out.stop = None;

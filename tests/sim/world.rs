@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use ftq::log::replay;
-use ftq::replica::Outbox;
+use ftq::replica::{Outbox, ReadRequest};
 use ftq::rng::Rng;
-use ftq::types::{ClientId, WriteNumber};
+use ftq::types::{ClientId, Slot, WriteNumber};
 use ftq::wire::view::Durability;
 
 use super::chain::Set;
@@ -19,6 +19,7 @@ use super::clock::{Nanos, MS};
 use super::connections::Connection;
 use super::disk::Lane;
 use super::judges::Judges;
+use super::lanes::Flow;
 use super::net::Net;
 use super::node::Node;
 use super::plan::{LastAct, Plan};
@@ -44,6 +45,9 @@ pub enum Event {
     Durable { node: usize, life: u32, number: WriteNumber },
     ToReplica { connection: ClientId, frame: Bytes },
     ToClient { connection: ClientId, frame: Bytes },
+    Stream { from: usize, to: usize, lives: [u32; 2], frame: Bytes },
+    Read { node: usize, life: u32, request: ReadRequest },
+    Snapshot { node: usize, life: u32, slot: Slot, bytes: Bytes },
     GoneAtReplica { connection: ClientId },
     GoneAtClient { connection: ClientId },
     Client { index: usize },
@@ -99,7 +103,8 @@ pub struct World {
     /// When each client is to be woken; other wakes are out of date.
     pub client_wakes: Vec<Option<Nanos>>,
     pub connections: BTreeMap<ClientId, Connection>,
-    pub streams: Streams,
+    /// From each replica to each.
+    pub flows: Vec<Flow>,
     pub judges: Judges,
     pub wiretap: Wiretap,
     pub tally: Tally,
@@ -144,7 +149,7 @@ impl World {
             client_wakes: vec![None; clients.len()],
             clients,
             connections: BTreeMap::new(),
-            streams: Streams::default(),
+            flows: vec![Flow::default(); plan.replicas * plan.replicas],
             judges,
             wiretap: Wiretap::default(),
             tally: Tally::default(),
@@ -245,6 +250,9 @@ impl World {
             Event::Durable { node, life, number } => self.on_durable(node, life, number),
             Event::ToReplica { connection, frame } => self.on_client_frame(connection, frame),
             Event::ToClient { connection, frame } => self.on_replica_frame(connection, &frame),
+            Event::Stream { from, to, lives, frame } => self.on_stream(from, to, lives, &frame),
+            Event::Read { node, life, request } => self.on_read(node, life, request),
+            Event::Snapshot { node, life, slot, bytes } => self.on_snapshot(node, life, slot, &bytes),
             Event::GoneAtReplica { connection } => self.on_gone_at_replica(connection),
             Event::GoneAtClient { connection } => self.on_gone_at_client(connection),
             Event::Client { index } => self.on_client(index),
@@ -267,10 +275,9 @@ impl World {
     /// Which host's loop must run for this to be noticed.
     fn host_of(&self, event: &Event) -> Option<usize> {
         match *event {
-            Event::Stream { ref frame } => Some(frame.to),
-            Event::Datagram { to, .. } | Event::Unreachable { to, .. } => Some(to),
+            Event::Datagram { to, .. } | Event::Unreachable { to, .. } | Event::Stream { to, .. } => Some(to),
             Event::Turn { node, .. } | Event::Wake { node, .. } | Event::Durable { node, .. } => Some(node),
-            Event::Leave { node } => Some(node),
+            Event::Leave { node } | Event::Read { node, .. } | Event::Snapshot { node, .. } => Some(node),
             Event::ToReplica { connection, .. } | Event::GoneAtReplica { connection } => {
                 self.connections.get(&connection).map(|c| c.node)
             }

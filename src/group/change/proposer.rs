@@ -118,6 +118,8 @@ impl Change {
         let may_answer = |id: &&ReplicaId| e.rank_of(**id).is_some() || around.joining.contains(*id);
         let mut expected = around.connected.keys().filter(may_answer);
         if expected.all(|id| proposal.promises.contains_key(id)) || now.since_ns(since) >= CHANGE_GATHER_NS {
+            // Where no view can be made of those who are here it is tried again after as long.
+            proposal.quorum_at = Some(now);
             self.choose(around, out);
         }
     }
