@@ -242,12 +242,6 @@ impl World {
             self.judges.applied(index, applied, digest)?;
             judge_bounds(replica, self.plan.replicas)?;
         }
-        for (to, bytes) in streams.drain(..) {
-            if self.burns(index, Boundary::Send)? {
-                return Ok(());
-            }
-            self.send_stream(index, to, bytes)?;
-        }
         for (connection, bytes) in clients.drain(..) {
             if self.burns(index, Boundary::Client)? {
                 return Ok(());

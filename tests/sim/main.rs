@@ -23,7 +23,6 @@ mod options;
 mod plan;
 mod queues;
 mod runner;
-mod streams;
 mod tally;
 mod trace;
 pub mod transcript;

@@ -23,7 +23,6 @@ use super::lanes::Flow;
 use super::net::Net;
 use super::node::Node;
 use super::plan::{LastAct, Plan};
-use super::streams::{StreamFrame, Streams};
 use super::tally::Tally;
 use super::trace::Trace;
 use super::wiretap::Wiretap;
@@ -38,7 +37,6 @@ pub enum Event {
     Start { node: usize },
     Datagram { to: usize, from: IpAddr, bytes: Bytes },
     Unreachable { to: usize, peer: usize },
-    Stream { frame: StreamFrame },
     Turn { node: usize, life: u32 },
     Wake { node: usize, life: u32 },
     SyncEnds { node: usize, life: u32, lane: Lane },
@@ -243,7 +241,6 @@ impl World {
             Event::Start { node } => self.start(node),
             Event::Datagram { to, from, bytes } => self.on_datagram(to, from, &bytes),
             Event::Unreachable { to, peer } => self.on_unreachable(to, peer),
-            Event::Stream { frame } => self.on_stream(&frame),
             Event::Turn { node, life } => self.on_turn(node, life),
             Event::Wake { node, life } => self.on_wake(node, life),
             Event::SyncEnds { node, life, lane } => self.on_sync(node, life, lane),
