@@ -5,13 +5,16 @@
 //! turn of the loop any number of events may be handed over; [`Input::Turn`] ends it: then messages are packed,
 //! slots announced and logged, and what must be said is said, once for all of them.
 
+mod catchup;
 pub mod compare;
 pub mod door;
+pub mod follow;
 pub mod journal;
 pub mod machine;
 pub mod read;
 mod recover;
 mod requests;
+pub mod serve;
 pub mod session;
 pub mod status;
 
@@ -22,9 +25,11 @@ use crate::limits::{LEAVE_WAIT_NS, PENDING_BYTES_MAX};
 use crate::log::{LogWrite, Meta, MetaWrite, Replay, SegmentNumber, Snapshot};
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
+use crate::replica::follow::Follow;
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
+use crate::replica::serve::Serve;
 use crate::types::{ClientId, ClusterId, Dest, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
@@ -192,6 +197,8 @@ pub struct Replica {
     door: Door,
     reads: Reads,
     compared: Compared,
+    serve: Serve,
+    follow: Follow,
     replies: Replies,
     scratch: Vec<u8>,
     cluster_if_founding: ClusterId,
@@ -235,7 +242,9 @@ impl Replica {
             Input::Unreachable(_) => {}
             Input::Turn => self.turn(out),
             Input::Leave => self.leaving = self.leaving.or(Some(now)),
-            Input::Read { .. } | Input::Stream { .. } | Input::Snapshot { .. } => {}
+            Input::Read { token, bytes } => self.on_read(token, bytes, out),
+            Input::Stream { from, frame } => self.on_stream(from, frame),
+            Input::Snapshot { .. } => {}
         }
     }
 
@@ -319,6 +328,7 @@ impl Replica {
         self.apply_committed();
         self.ask_and_answer_reads();
         self.leave_when_settled(out);
+        self.catch_up(out);
         self.journal_mark(out);
         let check = self.compared.check();
         self.group.speak(now, check, &mut out.net);
@@ -433,7 +443,8 @@ impl Replica {
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
         let leave = self.leaving.map(|since| since.after_ns(LEAVE_WAIT_NS));
-        [self.group.deadline(self.machine.due()), mark, reads, leave].into_iter().flatten().min()
+        let catch_up = self.catch_up_deadline();
+        [self.group.deadline(self.machine.due()), mark, reads, leave, catch_up].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from
