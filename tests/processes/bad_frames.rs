@@ -133,12 +133,12 @@ fn requests_out_of_turn_are_not_executed() {
     let purge = [&[1, 5, 1, 4][..], b"jobs"].concat();
     let (number, seen) = (RequestNumber(1), RequestNumber(0));
     let request = ToReplica::Request { number, seen, operation: &purge };
-    let stranger = ToReplica::Use { session: SessionId { slot: Slot(1 << 40), position: 3, digest: 9 } };
+    let stranger = ToReplica::Use { session: SessionId { slot: Slot(1 << 40), position: 3, digest: 9 }, keep: false };
     for talk in [
         &[request][..],
         &[OPEN, request],
         &[HELLO, request],
-        &[HELLO, ToReplica::Use { session: SessionId::NONE }, request],
+        &[HELLO, ToReplica::Use { session: SessionId::NONE, keep: false }, request],
         &[HELLO, stranger, request],
     ] {
         let answer = say(&group, &encoded(talk));
