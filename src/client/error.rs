@@ -81,6 +81,17 @@ impl Error {
         }
     }
 
+    /// The same, and what is to be done about it.
+    #[must_use]
+    pub fn and(self, what: &str) -> Error {
+        let message = format!("{}; {what}", self.message());
+        match self {
+            Error::Refused { code, done, .. } => Error::Refused { code, message, done },
+            Error::Unreachable { .. } => Error::Unreachable { message },
+            Error::OtherGroup { .. } => Error::OtherGroup { message },
+        }
+    }
+
     pub fn done(&self) -> Done {
         match self {
             Error::Refused { done, .. } => *done,

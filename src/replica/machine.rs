@@ -226,34 +226,38 @@ impl Machine {
             } else {
                 let answer = match operation.strip_prefix(&[byte::SESSION]).map(SessionOperation::decode) {
                     Some(Ok(operation)) => self.of_sessions(*at, number.0, operation),
-                    _ => error(Code::BadRequest, "a request without a session"),
+                    _ => Some(error(Code::BadRequest, "a request without a session")),
                 };
-                replies.push(who, at.slot, &answer);
+                if let Some(answer) = answer {
+                    replies.push(who, at.slot, &answer);
+                }
             }
             at.position += 1;
         }
     }
 
-    /// What a replica's door says of sessions; `number` is a client's token, or names an attach.
-    fn of_sessions(&mut self, at: At, number: u64, operation: SessionOperation<'_>) -> Vec<u8> {
+    /// What a replica's door says of sessions; `number` is a client's token, or names an attach. The answer, where
+    /// somebody waits for one.
+    fn of_sessions(&mut self, at: At, number: u64, operation: SessionOperation<'_>) -> Option<Vec<u8>> {
         let sessions = &mut self.sessions;
         let mut answer = vec![Code::Ok as u8];
         match operation {
             SessionOperation::Open => {
                 let id = SessionId { slot: at.slot, position: at.position, digest: self.digest.0 };
                 if !sessions.open(id, number, at.time) {
-                    return error(Code::Busy, "the table of sessions is full");
+                    return Some(error(Code::Busy, "the table of sessions is full"));
                 }
                 put_session(&mut answer, id);
             }
             SessionOperation::Attach { session, keep } => match sessions.find(session) {
                 Some(place) => sessions.attach(place, number, keep, at.time),
-                None => return error(EXPIRED.0, EXPIRED.1),
+                None => return Some(error(EXPIRED.0, EXPIRED.1)),
             },
             SessionOperation::Detach { session } => {
                 if let Some(place) = sessions.find(session) {
                     sessions.detach(place, number, at.time);
                 }
+                return None;
             }
             SessionOperation::Connected { sessions: connected } => {
                 for id in connected.iter() {
@@ -261,10 +265,11 @@ impl Machine {
                         sessions.heard(place, at.time);
                     }
                 }
+                return None;
             }
-            SessionOperation::End => return error(Code::BadRequest, "a request without a session"),
+            SessionOperation::End => return Some(error(Code::BadRequest, "a request without a session")),
         }
-        answer
+        Some(answer)
     }
 
     /// Hands an operation to its service, which answers now or later.

@@ -26,9 +26,9 @@ pub enum SessionOperation<'a> {
     /// outlasts all connections for `SESSION_KEEP_NS`. Answer: nothing; `Expired` where there is no such session.
     Attach { session: SessionId, keep: bool },
     /// The connection that attached under this number is lost: the session ends after a grace, unless another one
-    /// has attached since, or it is kept. Answer: nothing.
+    /// has attached since, or it is kept. Not answered.
     Detach { session: SessionId },
-    /// These sessions have a connection. Answer: nothing.
+    /// These sessions have a connection. Not answered.
     Connected { sessions: Connected<'a> },
 }
 
@@ -397,7 +397,9 @@ mod tests {
         };
         assert_eq!(sessions.iter().collect::<Vec<_>>(), three);
         assert!(SessionOperation::decode(&bytes[1..bytes.len() - 1]).is_err());
-        assert!(SessionOperation::decode(&[&[5][..], &vec![0; SESSION_ID_BYTES * (CONNECTED_MAX + 1)]].concat()).is_err());
+        assert!(
+            SessionOperation::decode(&[&[5][..], &vec![0; SESSION_ID_BYTES * (CONNECTED_MAX + 1)]].concat()).is_err()
+        );
         let (session, connected) = (id(7), SessionOperation::Connected { sessions });
         let attach = |keep| SessionOperation::Attach { session, keep };
         for operation in [attach(true), attach(false), SessionOperation::Detach { session }, connected] {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ftq::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SESSION_WINDOW};
+use ftq::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SESSION_GRACE_NS, SESSION_WINDOW};
 use ftq::types::{Digest, GroupTime, SessionId, Slot};
 use ftq::wire::answer::{split, Code};
 use ftq::wire::bundle::Bundle;
@@ -91,6 +91,10 @@ struct Session {
     seen: u64,
     executed: BTreeMap<u64, (Slot, Expected)>,
     ended: Option<Slot>,
+    /// The name of the latest attach, and when the session ends if that connection is lost. No run takes as long as a
+    /// session may be idle.
+    attach: u64,
+    ends_at: Option<GroupTime>,
 }
 
 #[derive(Debug, Default)]
@@ -124,10 +128,20 @@ impl Model {
     ) -> Result<(), String> {
         let now = self.times.last().map_or(time, |&last| last.max(time));
         self.times.push(now);
+        for session in self.sessions.values_mut().filter(|s| s.ended.is_none()) {
+            session.ended = session.ends_at.filter(|&at| at <= now).map(|_| slot);
+        }
         let (mut r, mut position) = (Reader::new(operations), 0);
         while !r.is_empty() {
             let bundle = Bundle::decode(&mut r).map_err(|e| format!("slot {slot} holds no bundles: {e}"))?;
+            if let Some(session) = self.sessions.get_mut(&bundle.session) {
+                session.ends_at = None;
+            }
             for (number, operation) in bundle.operations() {
+                if bundle.session.is_none() && self.attend(now, number.0, operation) {
+                    position += 1;
+                    continue;
+                }
                 let id = SessionId { slot, position, digest: digest.0 };
                 let seen = bundle.seen.0.min(number.0.saturating_sub(1));
                 let executed = if bundle.session.is_none() {
@@ -145,11 +159,35 @@ impl Model {
         Ok(())
     }
 
+    /// What a replica says of connections; true if it is that.
+    fn attend(&mut self, now: GroupTime, number: u64, operation: &[u8]) -> bool {
+        let Some(fields) = operation.strip_prefix(&[service::SESSION]) else { return false };
+        match SessionOperation::decode(fields) {
+            Ok(SessionOperation::Attach { session, .. }) => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    (session.attach, session.ends_at) = (number, None);
+                }
+            }
+            Ok(SessionOperation::Detach { session }) => {
+                let session = self.sessions.get_mut(&session).filter(|s| s.attach == number && s.ends_at.is_none());
+                if let Some(session) = session {
+                    session.ends_at = Some(GroupTime(now.0 + SESSION_GRACE_NS));
+                }
+            }
+            Ok(SessionOperation::Connected { sessions }) => {
+                let ids: Vec<SessionId> = sessions.iter().collect();
+                self.sessions.iter_mut().filter(|(id, _)| ids.contains(id)).for_each(|(_, s)| s.ends_at = None);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     fn open(&mut self, id: SessionId, token: u64, operation: &[u8]) -> bool {
         let opens = operation.first() == Some(&service::SESSION)
             && SessionOperation::decode(&operation[1..]) == Ok(SessionOperation::Open);
         if opens {
-            self.sessions.insert(id, Session::default());
+            self.sessions.insert(id, Session { attach: token, ..Session::default() });
             self.openings.entry(token).or_default().push(id);
         }
         opens

@@ -125,6 +125,7 @@ impl Session {
         let trouble = self.trouble.clone();
         let server = self.servers[self.at].to_string();
         let seconds = self.patience().max(self.attempt()).as_secs_f32();
+        let kept = self.kept.is_some();
         let greeting = self.stage == Stage::Greeting;
         let entry = self.entry(ticket);
         if entry.may_be_done() {
@@ -132,14 +133,21 @@ impl Session {
             let message = format!("sent, and no answer within {seconds} s; it may have been done{why}");
             return Error::Refused { code: Code::UnknownOutcome, message, done: Done::Unknown };
         }
+        // Of what another process may have sent under the same number nothing is certain.
+        let done = if kept { Done::Unknown } else { Done::No };
         match (&entry.state, trouble) {
-            (State::Refused(Error::Refused { code, message, .. }), _) => Error::refused(*code, message.clone()),
-            (_, Some(Error::Refused { code, message, .. })) => Error::refused(code, message),
+            (State::Refused(Error::Refused { code, message, .. }), _) => {
+                Error::Refused { code: *code, message: message.clone(), done }
+            }
+            (_, Some(Error::Refused { code, message, .. })) => Error::Refused { code, message, done },
             (_, Some(unreachable)) => unreachable,
             (_, None) if greeting => {
                 Error::Unreachable { message: format!("no replica could be reached: {server} does not answer") }
             }
-            (_, None) => Error::refused(Code::Busy, format!("{server} gave no answer within {seconds} s")),
+            (_, None) => {
+                let message = format!("{server} gave no answer within {seconds} s");
+                Error::Refused { code: Code::Busy, message, done }
+            }
         }
     }
 }

@@ -60,7 +60,8 @@ impl Session {
     /// When something is to be done about the present replica if it goes on saying nothing; nothing ever is where it
     /// owes nothing, or is the only one.
     pub(super) fn doubts_at(&self) -> Option<Instant> {
-        let silence = if self.pinged || self.stage == Stage::Greeting { self.silence_max() } else { self.silence_max() / 2 };
+        let silence =
+            if self.pinged || self.stage == Stage::Greeting { self.silence_max() } else { self.silence_max() / 2 };
         let answer = self.progress.max(self.connected) + ANSWER_MAX;
         (self.owes() && self.servers.len() > 1).then(|| answer.min(self.heard + silence))
     }
