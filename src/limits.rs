@@ -136,6 +136,8 @@ pub const CHAIN_MAX: usize = 64;
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// Bytes of one log record.
 pub const RECORD_BYTES_MAX: usize = SLOT_BYTES_MAX + 512;
+/// Bytes of a segment between two places that the log's index remembers.
+pub const INDEX_STEP_BYTES: u64 = 64 << 10;
 /// Bytes of a snapshot before the state itself.
 pub const SNAPSHOT_HEADER_BYTES_MAX: usize = 16 << 10;
 /// Bytes of one page of `meta`; four of them make the file.

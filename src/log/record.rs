@@ -29,6 +29,7 @@ const FORMAT: u16 = 1;
 const KIND_SLOT: u8 = 1;
 const KIND_MARK: u8 = 2;
 const CRC_AT: usize = 4;
+const LENGTH_AT: usize = 8;
 const CHECKED_FROM: usize = 8;
 const SEGMENT_AT: usize = 16;
 const LIFE_AT: usize = 24;
@@ -118,6 +119,23 @@ pub fn encode(record: &Record, stamp: &Stamp, operations: &[&[u8]], out: &mut Ve
     out.resize(end, 0);
     let crc = crc32c::crc32c(&out[begin + CHECKED_FROM..]);
     BigEndian::write_u32(&mut out[begin + CRC_AT..], crc);
+}
+
+/// How many bytes the record at the front of `bytes` takes; where its length is not among them, how many the shortest
+/// takes. An error where there is none.
+pub fn length(bytes: &[u8]) -> Decoded<usize> {
+    let known = bytes.len().min(MAGIC.len());
+    if bytes[..known] != MAGIC[..known] {
+        return Err(DecodeError { field: "magic" });
+    }
+    if bytes.len() < HEADER_BYTES {
+        return Ok(HEADER_BYTES);
+    }
+    let length = BigEndian::read_u32(&bytes[LENGTH_AT..]) as usize;
+    if !(HEADER_BYTES..=RECORD_BYTES_MAX - ALIGN_BYTES).contains(&length) {
+        return Err(DecodeError { field: "length" });
+    }
+    Ok(length.next_multiple_of(ALIGN_BYTES))
 }
 
 /// The record at the front of `bytes`, which end with the segment, its stamp, and the bytes it takes. The error names

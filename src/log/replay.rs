@@ -8,6 +8,7 @@
 //! The caller syncs the segments before it reads them, for what is found is said to be durable from then on; and it
 //! removes a segment only once a record of a later one is durable.
 
+use crate::log::index::{Index, Place};
 use crate::log::record::{self, RecordView, Stamp, ALIGN_BYTES};
 use crate::log::writer::{SegmentHeader, SegmentNumber, Tail, SEGMENT_HEADER_BYTES};
 use crate::types::{ReplicaId, Slot};
@@ -31,6 +32,8 @@ pub struct Replay<'a> {
     pub vector: Vec<(ReplicaId, Slot)>,
     /// The segments in use, and the highest slot that any record in each has, void or not.
     pub segments: Vec<(SegmentNumber, Slot)>,
+    /// Where the records lie.
+    pub index: Index,
     /// Bytes of a torn last write that were cut off, if there were any.
     pub torn: Option<String>,
     /// A bad record that was once durable: this log must not be trusted (DESIGN 5.6).
@@ -116,6 +119,11 @@ impl<'a> Walk<'a> {
         self.tail.life = stamp.life;
         self.tail.ordinal = stamp.ordinal;
         self.tail.durable = self.tail.durable.max(stamp.durable);
+        let place = Place { segment: number, offset: self.tail.offset, bytes: taken as u64 };
+        match view.record.mark {
+            true => self.found.index.note_mark(place),
+            false => self.found.index.note(view.record.slot, place),
+        }
         self.take(view);
         Some(taken)
     }

@@ -12,6 +12,7 @@ use byteorder::{BigEndian, ByteOrder};
 use std::collections::VecDeque;
 
 use crate::limits::{RECORD_BYTES_MAX, SEGMENT_BYTES};
+use crate::log::index::Place;
 use crate::log::record::{self, Record, Stamp};
 use crate::types::{Slot, WriteNumber};
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
@@ -130,8 +131,14 @@ impl Writer {
 
     /// Encodes a record; `operations` are the slices whose concatenation is the slot's operations. Contiguous
     /// records of one call series share a [`LogWrite`]: the last of `out` is extended where it has this number and
-    /// ends where this begins.
-    pub fn append(&mut self, number: WriteNumber, record: &Record, operations: &[&[u8]], out: &mut Vec<LogWrite>) {
+    /// ends where this begins. Says where the record lies.
+    pub fn append(
+        &mut self,
+        number: WriteNumber,
+        record: &Record,
+        operations: &[&[u8]],
+        out: &mut Vec<LogWrite>,
+    ) -> Place {
         let length = record::encoded_len(record, operations) as u64;
         if self.tail.offset != 0 && self.tail.offset + length > self.segment_bytes {
             self.tail.segment.0 += 1;
@@ -146,7 +153,9 @@ impl Writer {
             self.tail.offset = SEGMENT_HEADER_BYTES as u64;
         }
         record::encode(record, &Stamp { segment, life, ordinal, durable }, operations, bytes);
+        let place = Place { segment, offset: self.tail.offset, bytes: length };
         self.tail.offset += length;
+        place
     }
 
     /// Takes what the record says is durable, as an ordinal, and puts the record itself among those that are not.
@@ -248,7 +257,9 @@ mod tests {
         let mark = |at, synced| Record { mark: true, ..slot(at, synced) };
         // Slots 1 to 3, a mark, slot 4, then slots 3 and 4 anew; what was voided is never an answer.
         let log = [slot(1, 0), slot(2, 1), slot(3, 1), mark(3, 3), slot(4, 3), slot(3, 2), slot(4, 2), mark(4, 3)];
-        log.iter().for_each(|r| writer.append(WriteNumber(1), r, &[], &mut out));
+        for record in &log {
+            writer.append(WriteNumber(1), record, &[], &mut out);
+        }
         let durable: Vec<u64> = stamps(&out).iter().map(|s| s.2).collect();
         assert_eq!(durable, [0, 1, 1, 3, 3, 3, 3, 6]);
         assert_eq!(writer.unsynced, [(Slot(4), 7)]);

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::log::{LogWrite, Record, Replay, Writer};
+use crate::log::{Index, LogWrite, Record, Replay, Stretch, Writer};
 use crate::types::{Digest, Epoch, GroupTime, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::digest::slot_digest;
 
@@ -23,6 +23,7 @@ pub struct Positions {
 #[derive(Debug)]
 pub struct Journal {
     writer: Writer,
+    index: Index,
     next: WriteNumber,
     /// Highest slot handed to the log, and the digest and time there.
     logged: Slot,
@@ -43,6 +44,7 @@ impl Journal {
         let end = found.end();
         Journal {
             writer: Writer::new(found.tail, segment_bytes),
+            index: found.index.clone(),
             next: WriteNumber(1),
             logged: end,
             digest: last.map_or(Digest(0), |r| r.digest),
@@ -85,7 +87,8 @@ impl Journal {
         self.digest = slot_digest(self.digest, slot, time, operations);
         (self.logged, self.time) = (slot, time);
         let record = self.record(positions, false);
-        self.writer.append(number, &record, operations, out);
+        let place = self.writer.append(number, &record, operations, out);
+        self.index.note(slot, place);
         match self.under_way.back_mut() {
             Some(back) if back.0 == number => back.1 = slot,
             _ => self.under_way.push_back((number, slot)),
@@ -107,6 +110,17 @@ impl Journal {
         }
     }
 
+    /// Where to read the record of this slot, and how far the stretch counts: what is not on the disk does not.
+    pub fn locate(&self, slot: Slot) -> Option<Stretch> {
+        let stretch = self.index.locate(slot).filter(|_| slot <= self.synced)?;
+        Some(Stretch { before: stretch.before.min(self.synced.next()), ..stretch })
+    }
+
+    /// The lowest slot that [`Journal::locate`] finds.
+    pub fn first_slot(&self) -> Option<Slot> {
+        self.index.first_slot().filter(|&first| first <= self.synced)
+    }
+
     /// All writes up to this number are on the disk. A mark is due within a heartbeat.
     pub fn on_durable(&mut self, now: Time, number: WriteNumber, heartbeat_ns: u64) {
         while let Some(&(_, slot)) = self.under_way.front().filter(|w| w.0 <= number) {
@@ -121,7 +135,8 @@ impl Journal {
         if self.mark_due.is_some_and(|due| due <= now) && self.under_way.is_empty() {
             let number = self.number();
             let record = self.record(positions, true);
-            self.writer.append(number, &record, &[], out);
+            let place = self.writer.append(number, &record, &[], out);
+            self.index.note_mark(place);
         }
     }
 
@@ -185,7 +200,9 @@ mod tests {
         journal.on_durable(Time(0), meta, HEARTBEAT_NS);
         assert_eq!(journal.synced(), Slot(0));
         journal.on_durable(Time(0), first, HEARTBEAT_NS);
-        assert_eq!(journal.synced(), Slot(2));
+        assert_eq!((journal.synced(), journal.first_slot()), (Slot(2), Some(Slot(1))));
+        assert_eq!(journal.locate(Slot(1)).map(|stretch| stretch.before), Some(Slot(3)), "3 is not on the disk");
+        assert_eq!(journal.locate(Slot(3)), None);
         journal.on_durable(Time(0), first, HEARTBEAT_NS);
         assert_eq!(journal.synced(), Slot(2), "told twice");
         journal.on_durable(Time(0), second, HEARTBEAT_NS);

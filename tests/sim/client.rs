@@ -107,9 +107,12 @@ impl Client {
         }
     }
 
-    /// The faults stop: it behaves, and comes to its end soon.
-    pub fn calm(&mut self) {
+    /// The faults stop: it behaves, and comes to its end soon. Where replicas may stay away for good, it `moves`.
+    pub fn calm(&mut self, moves: bool) {
         self.faulty = false;
+        if moves {
+            self.patience = self.patience.min(1500 * MS);
+        }
         self.to_do = self.to_do.min(5);
         self.old = None;
     }

@@ -24,6 +24,12 @@ impl Clock {
         Clock { offset_ns: rng.between(1, 1 << 50), drift_ppm }
     }
 
+    /// The host was started again: its clock begins anew, anywhere.
+    pub fn started_again(&self, rng: &mut Rng, at: Nanos) -> Clock {
+        let elapsed = i128::from(at) * i128::from(1_000_000 + self.drift_ppm) / 1_000_000;
+        Clock { offset_ns: rng.between(1, 1 << 50).saturating_sub(elapsed as u64).max(1), ..*self }
+    }
+
     /// A clock that reads true time, for transcripts.
     pub fn exact() -> Clock {
         Clock { offset_ns: 0, drift_ppm: 0 }

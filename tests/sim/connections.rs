@@ -102,7 +102,10 @@ impl World {
         let Some(c) = self.connections.get_mut(&connection) else { return Ok(()) };
         let index = c.node;
         if self.nodes[index].replica.is_none() || self.nodes[index].life != c.life {
-            // Nobody is there, or one who knows nothing of this connection.
+            // Nobody is there, or one who knows nothing of this connection. A host without power says nothing.
+            if self.nodes[index].host_down {
+                return Ok(());
+            }
             self.schedule(self.now + 100 * US, Event::GoneAtClient { connection });
             return Ok(());
         }

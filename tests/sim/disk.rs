@@ -166,6 +166,12 @@ impl Disk {
         torn
     }
 
+    /// Nothing is left.
+    pub fn wipe(&mut self) {
+        self.crash(Tear::Nothing);
+        self.synced.clear();
+    }
+
     /// What a start-up reads of `meta`.
     pub fn meta(&self) -> &[u8] {
         self.synced.get(&File::Meta).map_or(&[], Vec::as_slice)

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use ftq::limits::{ORIGIN_BYTES_MAX, WINDOW_BYTES};
 use ftq::log::{replay, LogWrite, Meta, MetaWrite};
 use ftq::replica::{Input, Level, Outbox, Replica, Stored};
-use ftq::types::{Dest, ReplicaId, WriteNumber};
+use ftq::types::{Dest, ReplicaId, Slot, WriteNumber};
 use ftq::wire::bundle::BUNDLE_BYTES_MAX;
 
 use super::clock::{MS, US};
+use super::crash::{Boundary, Death};
 use super::disk::{File, Lane};
 use super::net::{self, Fate};
 use super::node::cleared;
@@ -36,22 +37,35 @@ impl World {
         let now = self.now;
         let mut out = cleared(std::mem::take(&mut self.out));
         let node = &mut self.nodes[index];
+        if node.replica.is_some() || node.given_up || node.back_at.is_some_and(|at| at > now) {
+            self.out = out;
+            return Ok(());
+        }
+        (node.host_down, node.back_at) = (false, None);
+        if node.life > 0 {
+            node.config.seed = node.rng.next_u64();
+        }
         let segments = node.disk.segments();
         let log = replay(&segments);
         let meta = Meta::choose(node.disk.meta()).map_err(|e| format!("meta is unreadable: {e}"))?;
         if let Some(damage) = &log.damaged {
             return Err(format!("a log that only lost power is called damaged: {damage}"));
         }
-        self.judges.recovered(index, &log)?;
+        self.judges.recovered(index, &log, meta.as_ref())?;
         let stored = Stored { meta, log };
         let replica = Replica::recover(node.config.clone(), stored, node.clock.read(now), &mut out);
+        let me = replica.group().me();
         node.replica = Some(replica);
+        self.judges.chain.begins(index, me.birth, me.incarnation)?;
         self.trace.event(now, 1, index as u64, &[]);
         if self.trace.is_on() {
             self.trace.line(now, &format!("r{}", index + 1), format_args!("starts"));
         }
+        self.light_fuse_at_start(index);
         self.carry_out(index, out)?;
-        self.expect_turn(index);
+        if self.nodes[index].replica.is_some() {
+            self.expect_turn(index);
+        }
         Ok(())
     }
 
@@ -70,6 +84,9 @@ impl World {
             self.trace_positions(index);
         }
         self.carry_out(index, out)?;
+        if self.nodes[index].replica.is_none() {
+            return Ok(());
+        }
         if turn {
             self.nodes[index].judge_spin(now)?;
         } else {
@@ -150,6 +167,9 @@ impl World {
         }
         if self.nodes[to].replica.is_none() {
             if let Some(sender) = net::index(from).filter(|&sender| sender < self.plan.replicas) {
+                if self.nodes[to].host_down || self.net.is_cut(to, sender, self.now) {
+                    return Ok(());
+                }
                 self.tally.fault("port unreachable");
                 self.schedule(self.now + MS, Event::Unreachable { to: sender, peer: to });
             }
@@ -164,17 +184,24 @@ impl World {
     }
 
     pub fn on_sync(&mut self, index: usize, life: u32, lane: Lane) -> Result<(), String> {
-        let node = &mut self.nodes[index];
-        if node.life != life {
+        if self.nodes[index].life != life || self.burns(index, Boundary::Sync)? {
             return Ok(());
         }
+        let node = &mut self.nodes[index];
         if let Some(number) = node.disk.end_sync(lane) {
+            // The completion is noticed by the loop, which may be late.
+            let late = match node.rng.below(10) {
+                _ if node.exact => 0,
+                0..=7 => 0,
+                8 if self.plan.faults.late_disk => node.rng.below(100 * MS),
+                _ => node.rng.below(500 * US),
+            };
             self.judges.synced(index, number);
-            // The completion is noticed by the loop, which may be a little late.
-            let late = if node.exact || node.rng.chance(800_000) { 0 } else { node.rng.below(500 * US) };
             self.schedule(self.now + late, Event::Durable { node: index, life, number });
         }
-        self.begin_syncs(index);
+        if !self.burns(index, Boundary::Sync)? {
+            self.begin_syncs(index);
+        }
         Ok(())
     }
 
@@ -203,10 +230,12 @@ impl World {
     fn carry_out(&mut self, index: usize, mut out: Outbox) -> Result<(), String> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } = &mut out;
         assert!(streams.is_empty() && reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
-        self.write(index, log, meta)?;
-        for (dest, bytes) in net.drain(..) {
-            self.wiretap.sends(self.now, index, dest, &bytes)?;
-            self.send(index, dest, Rc::new(bytes));
+        let sends_first = self.nodes[index].sends_first;
+        if sends_first && !self.say(index, net)? || !self.write(index, log, meta)? {
+            return Ok(());
+        }
+        if !sends_first && !self.say(index, net)? {
+            return Ok(());
         }
         if let Some(replica) = &self.nodes[index].replica {
             let (applied, digest) = replica.applied();
@@ -214,6 +243,9 @@ impl World {
             judge_bounds(replica, self.plan.replicas)?;
         }
         for (connection, bytes) in clients.drain(..) {
+            if self.burns(index, Boundary::Client)? {
+                return Ok(());
+            }
             self.write_to_client(connection, &bytes)?;
         }
         for connection in hang_up.drain(..) {
@@ -228,23 +260,53 @@ impl World {
                 return Err(format!("replica {} reports: {note}", index + 1));
             }
         }
-        if let Some((message, status)) = stop.take() {
+        let stop = stop.take();
+        self.out = out;
+        if let Some((message, status)) = stop {
+            if status == 0 {
+                return self.go_down(index, Death::Left);
+            }
             return Err(format!("replica {} stops with status {status}: {message}", index + 1));
         }
-        self.out = out;
         Ok(())
     }
 
-    fn write(&mut self, index: usize, log: &mut Vec<LogWrite>, meta: &mut Vec<MetaWrite>) -> Result<(), String> {
+    /// Hands datagrams to the network. False where the replica went down meanwhile.
+    fn say(&mut self, index: usize, net: &mut Vec<(Dest, Vec<u8>)>) -> Result<bool, String> {
+        for (dest, bytes) in net.drain(..) {
+            if self.burns(index, Boundary::Send)? {
+                return Ok(false);
+            }
+            let said = self.wiretap.sends(self.now, index, dest, &bytes)?;
+            said.iter().try_for_each(|frame| self.judges.says(index, frame))?;
+            self.send(index, dest, Rc::new(bytes));
+        }
+        Ok(true)
+    }
+
+    /// Hands writes to the disk. False where the replica went down meanwhile.
+    fn write(&mut self, index: usize, log: &mut Vec<LogWrite>, meta: &mut Vec<MetaWrite>) -> Result<bool, String> {
+        let applied = self.nodes[index].replica.as_ref().map_or(Slot(0), |replica| replica.applied().0);
         for LogWrite { number, segment, offset, bytes } in log.drain(..) {
-            self.judges.logged(index, number, segment, offset, &bytes)?;
+            if self.burns(index, Boundary::Log)? {
+                return Ok(false);
+            }
+            self.judges.logged(index, number, segment, offset, &bytes, applied)?;
             self.nodes[index].disk.write(number, File::Segment(segment), offset, bytes);
         }
-        for MetaWrite { number, offset, bytes } in meta.drain(..) {
-            self.nodes[index].disk.write(number, File::Meta, offset, bytes);
+        for write in meta.drain(..) {
+            if self.burns(index, Boundary::Meta)? {
+                return Ok(false);
+            }
+            self.judges.wrote_meta(index, &write)?;
+            self.judges.chain.newest().into_iter().for_each(|view| self.wiretap.learn(view));
+            self.nodes[index].disk.write(write.number, File::Meta, write.offset, write.bytes);
+        }
+        if self.burns(index, Boundary::Sync)? {
+            return Ok(false);
         }
         self.begin_syncs(index);
-        Ok(())
+        Ok(true)
     }
 
     fn send(&mut self, from: usize, dest: Dest, bytes: Bytes) {

@@ -11,7 +11,7 @@ use super::clock::{Nanos, MS, SECOND};
 use super::connections::NO_CLIENT;
 use super::disk::Pace;
 use super::net;
-use super::plan::LastAct;
+use super::plan::{LastAct, VIEWS_CHANGE};
 use super::workload;
 use super::world::{Bytes, Event, World};
 
@@ -92,7 +92,8 @@ impl World {
             return Ok(());
         }
         let node = self.rng.below(self.plan.replicas as u64) as usize;
-        let lasts = *self.rng.pick(&[MS, 20 * MS, 200 * MS, 2 * SECOND]);
+        let longest = if VIEWS_CHANGE { 12 * SECOND } else { 2 * SECOND };
+        let lasts = *self.rng.pick(&[MS, 20 * MS, 200 * MS, 2 * SECOND, longest]);
         let until = self.now + self.rng.below(lasts) + 1;
         if self.nodes[node].paused_until < self.now {
             self.tally.fault("loop paused");
@@ -188,6 +189,7 @@ impl World {
                 self.tally.fault("torn write");
             }
             node.stop();
+            self.wiretap.forget(index);
             let gone: Vec<ClientId> =
                 self.connections.iter().filter(|(_, c)| c.node == index).map(|(&connection, _)| connection).collect();
             for connection in gone {

@@ -1,13 +1,16 @@
-//! The judges of what is agreed and answered: I1 to I4 and I8, each at the event where it can break. What is on the
-//! wire (I7, I10) is judged in `wiretap`, that everything ends (I9) in `world`.
+//! The judges of what is agreed and answered: I1 to I4, I6 and I8, each at the event where it can break. The views (I5)
+//! are judged in `chain`, what is on the wire (I7, I10) in `wiretap`, that everything ends (I9) in `healing`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use ftq::log::{record, Replay, SegmentNumber};
+use ftq::log::{record, Meta, MetaWrite, RecordView, Replay, SegmentNumber};
 use ftq::types::{ClientId, Digest, GroupTime, SessionId, Slot, WriteNumber};
+use ftq::wire::change::ChangeFrame;
 use ftq::wire::digest::slot_digest;
+use ftq::wire::view::View;
 
+use super::chain::{commit_count, Chain, Set};
 use super::model::{brief, Model};
 
 /// One content of a slot. Two replicas that hold the same share it.
@@ -16,18 +19,40 @@ struct Body {
     digest: Digest,
     time: GroupTime,
     operations: Rc<[u8]>,
+    /// Who ever held it durably.
+    held: Set,
+}
+
+/// A record of a replica's log.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// The index of its body.
+    body: u8,
+    epoch: u64,
 }
 
 /// A replica's log as its writes tell it.
 #[derive(Debug, Default)]
 struct Image {
-    /// For each slot from 1 the index of its body.
-    records: Vec<u8>,
+    /// The slot before the first record.
+    first: u64,
+    records: Vec<Held>,
     /// The last slot of each write that is not safe yet.
     unsynced: VecDeque<(WriteNumber, Slot)>,
     synced: Slot,
     /// The highest slot whose agreement was judged.
     judged: Slot,
+}
+
+impl Image {
+    fn at(&self, slot: Slot) -> Option<Held> {
+        let index = slot.0.checked_sub(self.first + 1)?;
+        self.records.get(index as usize).copied()
+    }
+
+    fn end(&self) -> Slot {
+        Slot(self.first + self.records.len() as u64)
+    }
 }
 
 /// A request that some client sent, under its session and number; an opening under no session and its token.
@@ -61,15 +86,15 @@ pub struct Judges {
     sent: BTreeMap<(SessionId, u64), Sent>,
     questions: BTreeMap<(ClientId, u64), Question>,
     answered: Slot,
-    /// How many disks must hold a slot before it is applied; 0 where the disk is not waited for.
-    quorum: usize,
+    /// A slot must be on enough disks before it is applied.
+    waits_for_disk: bool,
+    pub chain: Chain,
 }
 
 impl Judges {
     pub fn new(replicas: usize, waits_for_disk: bool) -> Judges {
         let images = (0..replicas).map(|_| Image::default()).collect();
-        let quorum = if waits_for_disk { replicas / 2 + 1 } else { 0 };
-        Judges { images, quorum, ..Judges::default() }
+        Judges { images, waits_for_disk, chain: Chain::new(replicas), ..Judges::default() }
     }
 
     /// Highest slot whose content is agreed.
@@ -85,7 +110,7 @@ impl Judges {
         let bodies = &mut self.bodies[index];
         let same = |b: &Body| b.digest == digest && b.time == time && *b.operations == *operations;
         let known = bodies.iter().position(same).unwrap_or_else(|| {
-            bodies.push(Body { digest, time, operations: operations.into() });
+            bodies.push(Body { digest, time, operations: operations.into(), held: 0 });
             bodies.len() - 1
         });
         known as u8
@@ -99,6 +124,7 @@ impl Judges {
         segment: SegmentNumber,
         offset: u64,
         bytes: &[u8],
+        applied: Slot,
     ) -> Result<(), String> {
         let mut at = if offset == 0 { ftq::log::writer::SEGMENT_HEADER_BYTES } else { 0 };
         let mut last = None;
@@ -110,7 +136,7 @@ impl Judges {
                 continue;
             }
             let slot = view.record.slot;
-            self.hold(replica, slot, view.record.digest, view.record.time, view.operations)?;
+            self.hold(replica, &view, applied)?;
             last = Some(slot);
         }
         if let Some(slot) = last {
@@ -119,43 +145,113 @@ impl Judges {
         Ok(())
     }
 
-    fn hold(&mut self, replica: usize, slot: Slot, digest: Digest, time: GroupTime, ops: &[u8]) -> Result<(), String> {
-        let body = self.body(slot, digest, time, ops);
+    fn hold(&mut self, replica: usize, view: &RecordView<'_>, applied: Slot) -> Result<(), String> {
+        let (slot, record) = (view.record.slot, &view.record);
+        let held = Held { body: self.body(slot, record.digest, record.time, view.operations), epoch: record.epoch.0 };
         let image = &mut self.images[replica];
-        let index = slot.0 as usize - 1;
-        if index > image.records.len() {
-            return Err(format!("the log goes from slot {} to {slot}", image.records.len()));
+        // A snapshot may have brought it beyond the end of its log.
+        let jumps = slot > image.end().next() && applied.next() >= slot;
+        if image.records.is_empty() || jumps {
+            image.records.clear();
+            image.first = slot.0 - 1;
+            image.synced = Slot(image.first);
         }
-        if index < image.records.len() {
-            if slot <= image.judged && image.records[index] != body {
+        if slot > image.end().next() || slot.0 <= image.first {
+            return Err(format!("the log goes from slot {} to {slot}", image.end()));
+        }
+        if let Some(old) = image.at(slot) {
+            if slot <= image.judged && old.body != held.body {
                 return Err(format!("I2: slot {slot} was applied here and is overwritten"));
             }
-            image.records.truncate(index);
-            image.synced = image.synced.min(Slot(slot.0 - 1));
+            let last = Slot(slot.0 - 1);
+            image.records.truncate((last.0 - image.first) as usize);
+            image.synced = image.synced.min(last);
+            // What was written before and is not safe yet does not make what replaces it safe.
+            image.unsynced.iter_mut().for_each(|(_, upto)| *upto = (*upto).min(last));
         }
-        image.records.push(body);
+        image.records.push(held);
         Ok(())
     }
 
     /// A replica's writes up to this number are on its disk.
     pub fn synced(&mut self, replica: usize, number: WriteNumber) {
+        self.chain.synced(replica, number);
+        let before = self.images[replica].synced;
         let image = &mut self.images[replica];
         while let Some(&(write, slot)) = image.unsynced.front().filter(|&&(write, _)| write <= number) {
             image.synced = image.synced.max(slot);
             image.unsynced.pop_front();
             debug_assert!(write <= number);
         }
+        self.now_held(replica, before);
+    }
+
+    /// What lies behind `before` has become safe at this replica.
+    fn now_held(&mut self, replica: usize, before: Slot) {
+        let image = &self.images[replica];
+        for slot in before.0 + 1..=image.synced.0 {
+            let held = image.at(Slot(slot)).expect("what is synced was logged");
+            self.bodies[slot as usize - 1][usize::from(held.body)].held |= 1 << replica;
+        }
     }
 
     /// A replica comes back with this log.
-    pub fn recovered(&mut self, replica: usize, log: &Replay<'_>) -> Result<(), String> {
+    pub fn recovered(&mut self, replica: usize, log: &Replay<'_>, meta: Option<&Meta>) -> Result<(), String> {
+        self.chain.recovered(replica, meta)?;
         self.images[replica] = Image::default();
         for view in &log.records {
-            self.hold(replica, view.record.slot, view.record.digest, view.record.time, view.operations)?;
+            self.hold(replica, view, Slot(0))?;
         }
         let image = &mut self.images[replica];
-        image.synced = Slot(image.records.len() as u64);
+        let first = Slot(image.first);
+        image.synced = image.end();
+        self.now_held(replica, first);
         Ok(())
+    }
+
+    /// A replica wrote to `meta`.
+    pub fn wrote_meta(&mut self, replica: usize, write: &MetaWrite) -> Result<(), String> {
+        let meta = Meta::choose(&write.bytes).map_err(|e| format!("a meta that is none was written: {e}"))?;
+        let meta = meta.ok_or("an empty meta was written")?;
+        if let Some((_, value)) = &meta.accepted {
+            self.chain.proposed(value);
+        }
+        let fresh = self.chain.wrote(replica, write.number, meta)?;
+        fresh.iter().try_for_each(|view| self.judge_base(view))
+    }
+
+    /// A replica says this to another.
+    pub fn says(&mut self, replica: usize, frame: &ChangeFrame) -> Result<(), String> {
+        match frame {
+            ChangeFrame::Accept { value, .. } => self.chain.proposed(value),
+            ChangeFrame::Install { view } if self.chain.decided(view)? => self.judge_base(view)?,
+            _ => {}
+        }
+        self.chain.says(replica, frame)
+    }
+
+    /// The view begins behind everything that was ever applied (I2), and with that very history (I1).
+    fn judge_base(&self, view: &View) -> Result<(), String> {
+        if view.base < self.agreed() {
+            let (agreed, epoch) = (self.agreed(), view.epoch);
+            return Err(format!("I2: slot {agreed} was applied, and view {epoch} begins behind slot {}", view.base));
+        }
+        let at_base = self.digest_at(view.base);
+        if at_base.is_some_and(|digest| digest != view.base_digest) {
+            return Err(format!("I1: view {} begins with another history than was applied", view.epoch));
+        }
+        Ok(())
+    }
+
+    /// The digest of the agreed history up to this slot.
+    fn digest_at(&self, slot: Slot) -> Option<Digest> {
+        match slot.0.checked_sub(1) {
+            None => Some(Digest(0)),
+            Some(index) => {
+                let body = *self.agreed.get(index as usize)?;
+                Some(self.bodies[index as usize][usize::from(body)].digest)
+            }
+        }
     }
 
     /// What a replica says of itself after a step: it has applied up to `applied`, with this digest.
@@ -163,34 +259,59 @@ impl Judges {
         while self.images[replica].judged < applied {
             let slot = self.images[replica].judged.next();
             let index = slot.0 as usize - 1;
-            // What is applied may not be logged here yet, where others hold it: it is judged as soon as it is.
-            let Some(&body) = self.images[replica].records.get(index) else { break };
+            let Some(held) = self.images[replica].at(slot) else {
+                // What is applied may not be logged here yet, or came as a snapshot: it is judged by its digest.
+                if self.digest_at(applied) == Some(digest) {
+                    self.images[replica].judged = applied;
+                } else if applied <= self.agreed() {
+                    return Err(format!("I1: slot {applied} is applied with another history than elsewhere"));
+                }
+                break;
+            };
             if index == self.agreed.len() {
-                self.agree(slot, body)?;
+                self.agree(slot, held)?;
             }
-            if self.agreed[index] != body {
+            if self.agreed[index] != held.body {
                 return Err(format!("I1: slot {slot} was applied with another content elsewhere"));
             }
             self.images[replica].judged = slot;
-            if slot == applied && self.bodies[index][usize::from(body)].digest != digest {
+            if slot == applied && self.bodies[index][usize::from(held.body)].digest != digest {
                 return Err(format!("I1: the digest at slot {slot} is not that of the operations logged for it"));
             }
         }
         Ok(())
     }
 
-    /// A slot is applied for the first time anywhere.
-    fn agree(&mut self, slot: Slot, body: u8) -> Result<(), String> {
-        let durable = self.images.iter().filter(|i| i.synced >= slot && i.records[slot.0 as usize - 1] == body).count();
-        if durable < self.quorum {
+    /// A slot may be applied once enough members of its view have held it durably, or all members of a later view did
+    /// before that was decided; and never beyond where a later view begins (I5, I6).
+    fn judge_committed(&self, slot: Slot, held: Held) -> Result<(), String> {
+        if let Some(view) = self.chain.after(held.epoch).find(|view| view.base < slot) {
+            let (epoch, base) = (view.epoch, view.base);
+            return Err(format!(
+                "I5: slot {slot} of epoch {} is applied, and view {epoch} begins behind slot {base}",
+                held.epoch
+            ));
+        }
+        let Some(view) = self.chain.view(held.epoch) else {
+            return Err(format!("I5: slot {slot} is of epoch {}, which has no view", held.epoch));
+        };
+        if !self.waits_for_disk || self.chain.after(held.epoch).next().is_some() {
+            return Ok(());
+        }
+        let on = self.bodies[slot.0 as usize - 1][usize::from(held.body)].held;
+        let durable = view.members.iter().filter(|m| on >> (m.id.0 - 1) & 1 == 1).count();
+        if durable < commit_count(view) {
             return Err(format!("I2: slot {slot} was applied while only {durable} disks hold it"));
         }
-        let before = match self.agreed.last() {
-            Some(&last) => self.bodies[slot.0 as usize - 2][usize::from(last)].digest,
-            None => Digest(0),
-        };
-        self.agreed.push(body);
-        let Body { digest, time, operations } = &self.bodies[slot.0 as usize - 1][usize::from(body)];
+        Ok(())
+    }
+
+    /// A slot is applied for the first time anywhere.
+    fn agree(&mut self, slot: Slot, held: Held) -> Result<(), String> {
+        self.judge_committed(slot, held)?;
+        let before = self.digest_at(Slot(slot.0 - 1)).expect("all slots before are agreed");
+        self.agreed.push(held.body);
+        let Body { digest, time, operations, .. } = &self.bodies[slot.0 as usize - 1][usize::from(held.body)];
         if slot_digest(before, slot, *time, &[operations]) != *digest {
             return Err(format!("I1: the digest at slot {slot} does not follow from the one before"));
         }
@@ -292,11 +413,11 @@ impl Judges {
         self.answered = self.answered.max(slot);
     }
 
-    /// How many of these logs, read from the disks themselves, hold the agreed content of every slot that was
-    /// answered: each must be in more than half, and none may contradict what was agreed.
+    /// What these logs, read from the disks themselves, say of slots that they know to be committed: it must be what
+    /// was agreed.
     pub fn disks(&self, logs: &[Replay<'_>]) -> Result<(), String> {
         for log in logs {
-            for view in &log.records {
+            for view in log.records.iter().take_while(|view| view.record.slot <= log.committed) {
                 let index = view.record.slot.0 as usize - 1;
                 let agreed = self.agreed.get(index).map(|&body| &self.bodies[index][usize::from(body)]);
                 let same = |b: &Body| b.digest == view.record.digest && *b.operations == *view.operations;
@@ -304,15 +425,6 @@ impl Judges {
                     return Err(format!("I1: a disk holds another slot {} than was applied", view.record.slot));
                 }
             }
-        }
-        let mut ends: Vec<u64> = logs.iter().map(|log| log.records.len() as u64).collect();
-        ends.sort_unstable_by_key(|&end| std::cmp::Reverse(end));
-        let held = self.quorum.checked_sub(1).map_or(u64::MAX, |index| ends[index]);
-        if held < self.agreed().0 {
-            return Err(format!(
-                "I2: slot {} was applied, and more than half of the disks end at {held}",
-                self.agreed()
-            ));
         }
         Ok(())
     }

@@ -4,12 +4,15 @@
 //! `cargo test --profile sim --test sim -- --seeds 1000 --from 0 --jobs 2 [--trace] [--marks]`, and with the feature
 //! `broken`: `-- --broken all --seeds 500`; `-- --transcripts DIRECTORY` replays transcripts from elsewhere.
 
+mod chain;
 mod client;
 mod clock;
 mod connections;
+mod crash;
 mod disk;
 mod driver;
 mod faults;
+mod healing;
 mod judges;
 mod marks;
 mod model;

@@ -33,10 +33,29 @@ pub enum Fate {
     Arrives(Nanos, Option<Nanos>),
 }
 
+/// Links that are down for a while, or come and go.
+#[derive(Clone, Debug)]
+struct Barrier {
+    from: Nanos,
+    until: Nanos,
+    /// Down for so long and up for so long, in turns; 0 for down all the time.
+    flaps_ns: Nanos,
+    /// For each link whether it is down.
+    down: Vec<bool>,
+}
+
+impl Barrier {
+    fn stops(&self, link: usize, now: Nanos) -> bool {
+        let down = self.flaps_ns == 0 || (now - self.from) / self.flaps_ns % 2 == 0;
+        down && now < self.until && self.down[link]
+    }
+}
+
 #[derive(Debug)]
 pub struct Net {
     replicas: usize,
     links: Vec<Link>,
+    barriers: Vec<Barrier>,
     faults: Faults,
     delay_ns: Nanos,
     /// Datagrams that a transcript wants lost.
@@ -71,7 +90,8 @@ impl Net {
     pub fn new(replicas: usize, faults: &Faults, mut rng: Rng) -> Net {
         let delay_ns = *rng.pick(&[10 * US, 50 * US, 200 * US, 2 * MS]);
         let links = vec![Link::default(); replicas * replicas];
-        let mut net = Net { replicas, links, faults: faults.clone(), delay_ns, drops: Vec::new(), rng };
+        let faults = faults.clone();
+        let mut net = Net { replicas, links, barriers: Vec::new(), faults, delay_ns, drops: Vec::new(), rng };
         net.calm();
         if net.faults.mtu_hole && replicas > 1 {
             let bytes = *net.rng.pick(&[1000, 1000, 1200, 1400, 4000, 9000]);
@@ -89,7 +109,8 @@ impl Net {
     pub fn exact(replicas: usize, delay_ns: Nanos) -> Net {
         let link = Link { delay_ns, ..Link::default() };
         let links = vec![link; replicas * replicas];
-        Net { replicas, links, faults: Faults::none(), delay_ns, drops: Vec::new(), rng: Rng::new(0) }
+        let (barriers, faults, drops) = (Vec::new(), Faults::none(), Vec::new());
+        Net { replicas, links, barriers, faults, delay_ns, drops, rng: Rng::new(0) }
     }
 
     /// No more faults, but for holes: those are how the network is built.
@@ -162,6 +183,60 @@ impl Net {
         kind
     }
 
+    /// Some links go down together: two sides, one replica, any links, both ways or one. What it is, and how long it
+    /// lasts.
+    pub fn part(&mut self, now: Nanos) -> (&'static str, Nanos) {
+        let (n, rng) = (self.replicas, &mut self.rng);
+        let side = rng.between(1, (1 << n) - 2);
+        let one = rng.below(n as u64) as usize;
+        let ppm = *rng.pick(&[100_000, 300_000, 600_000]);
+        let (what, kind) = *rng.pick(&[
+            (0, "partition"),
+            (0, "partition"),
+            (1, "one-way partition"),
+            (2, "replica cut off"),
+            (3, "partial partition"),
+            (4, "partial one-way partition"),
+        ]);
+        let some: Vec<bool> = (0..n * n).map(|_| rng.chance(ppm)).collect();
+        let down = |link: usize| {
+            let (from, to) = (link / n, link % n);
+            let (here, there) = (side >> from & 1 == 1, side >> to & 1 == 1);
+            match what {
+                0 => here != there,
+                1 => here && !there,
+                2 => (from == one) != (to == one),
+                3 => some[from.min(to) * n + from.max(to)],
+                _ => some[link],
+            }
+        };
+        let down = (0..n * n).map(down).collect();
+        let lasts = *rng.pick(&[100 * MS, 600 * MS, 2000 * MS, 2000 * MS, 6000 * MS]);
+        let lasts = rng.between(MS, lasts);
+        let flaps_ns = if rng.chance(250_000) { rng.between(10 * MS, 800 * MS) } else { 0 };
+        self.barriers.retain(|barrier| barrier.until > now);
+        self.barriers.push(Barrier { from: now, until: now + lasts, flaps_ns, down });
+        (if flaps_ns > 0 { "flapping links" } else { kind }, lasts)
+    }
+
+    /// From now on only these are connected with each other; of the rest some may hear them, some be heard by them.
+    pub fn keep_together(&mut self, now: Nanos, set: u64, hearing: u64, heard: u64) {
+        let n = self.replicas;
+        let within = |replica: usize, set: u64| set >> replica & 1 == 1;
+        let down = |link: usize| {
+            let (from, to) = (link / n, link % n);
+            within(from, set) != within(to, set) && !(within(to, hearing) || within(from, heard))
+        };
+        let down = (0..n * n).map(down).collect();
+        self.barriers = vec![Barrier { from: now, until: Nanos::MAX, flaps_ns: 0, down }];
+    }
+
+    /// Whether nothing passes this link now.
+    pub fn is_cut(&self, from: usize, to: usize, now: Nanos) -> bool {
+        let link = from * self.replicas + to;
+        now < self.links[link].cut_until || self.barriers.iter().any(|barrier| barrier.stops(link, now))
+    }
+
     /// Sets how long a link takes.
     pub fn set_delay(&mut self, from: usize, to: usize, delay_ns: Nanos) {
         self.links[from * self.replicas + to].delay_ns = delay_ns;
@@ -185,12 +260,12 @@ impl Net {
         if !self.drops.is_empty() && self.is_dropped(from, to, datagram) {
             return Fate::Lost("datagram dropped");
         }
+        if self.is_cut(from, to, now) {
+            return Fate::Lost("datagram lost in a cut");
+        }
         let bytes = datagram.len();
         let rng = &mut self.rng;
         let link = &mut self.links[from * self.replicas + to];
-        if now < link.cut_until {
-            return Fate::Lost("datagram lost in a cut");
-        }
         if link.hole_bytes.is_some_and(|most| bytes > most) {
             return Fate::Lost("datagram lost in an MTU hole");
         }

@@ -9,6 +9,7 @@ use ftq::types::{ClientId, ReplicaId};
 use ftq::wire::view::{BookEntry, Peer};
 
 use super::clock::{Clock, Nanos, MS, US};
+use super::crash::Fuse;
 use super::disk::Disk;
 use super::net;
 use super::plan::Plan;
@@ -21,6 +22,16 @@ pub struct Node {
     pub replica: Option<Replica>,
     /// Counts its starts: what was under way for an earlier life is void.
     pub life: u32,
+    /// When it goes down, if that is to be.
+    pub fuse: Option<Fuse>,
+    /// The whole host is down, not only the process: nothing answers for it.
+    pub host_down: bool,
+    /// When it will come up again.
+    pub back_at: Option<Nanos>,
+    /// It stays as it is to the end of the run.
+    pub given_up: bool,
+    /// It sends before it writes.
+    pub sends_first: bool,
     /// When the loop will turn, where something was handed over since it last did.
     pub turn_at: Option<Nanos>,
     /// When the loop will look at the replica's deadline.
@@ -53,7 +64,7 @@ impl Node {
             book,
             peers,
             policy: plan.policy,
-            min_members: 1,
+            min_members: plan.min_members,
             durability: plan.durability,
             heartbeat_ms: plan.heartbeat_ms,
             suspect_after_ms: 10 * plan.heartbeat_ms,
@@ -71,6 +82,11 @@ impl Node {
             disk: Disk::new(plan.disk, rng.fork()),
             replica: None,
             life: 0,
+            fuse: None,
+            host_down: false,
+            back_at: None,
+            given_up: false,
+            sends_first: !exact && rng.chance(500_000),
             turn_at: None,
             wake_at: None,
             wake_due: 0,
@@ -112,6 +128,7 @@ impl Node {
     pub fn stop(&mut self) {
         self.replica = None;
         self.life += 1;
+        self.fuse = None;
         self.turn_at = None;
         self.wake_at = None;
         self.waiting.clear();

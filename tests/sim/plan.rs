@@ -7,6 +7,9 @@ use ftq::wire::view::{Durability, Policy};
 use super::clock::{Nanos, MS, SECOND};
 use super::disk::{Pace, Tear};
 
+/// Whether replicas may go down before the last act, for the group goes on without them.
+pub const VIEWS_CHANGE: bool = false;
+
 /// Which kinds of faults a run may meet.
 #[derive(Clone, Debug)]
 pub struct Faults {
@@ -21,6 +24,18 @@ pub struct Faults {
     pub garbage: bool,
     /// A replica's loop does not run for a while.
     pub pauses: bool,
+    /// Replicas go down, at any effect of theirs and any boundary of their disks, and come back.
+    pub crashes: bool,
+    /// And some come back with an empty data directory.
+    pub wipes: bool,
+    /// Some are asked to leave, and come back.
+    pub leaves: bool,
+    /// Sets of links go down together, for long or coming and going.
+    pub partitions: bool,
+    /// All lose their power at once.
+    pub blackouts: bool,
+    /// The loop learns late that a write is durable.
+    pub late_disk: bool,
     /// Clients lose answers, move, send again, die.
     pub clients: bool,
     /// A client that speaks nonsense.
@@ -39,9 +54,20 @@ impl Faults {
             mtu_hole: false,
             garbage: false,
             pauses: false,
+            crashes: false,
+            wipes: false,
+            leaves: false,
+            partitions: false,
+            blackouts: false,
+            late_disk: false,
             clients: false,
             vandal: false,
         }
+    }
+
+    /// Whether any of them takes replicas out of the view.
+    pub fn change_views(&self) -> bool {
+        self.crashes || self.wipes || self.leaves || self.partitions || self.blackouts
     }
 
     fn draw(rng: &mut Rng) -> Faults {
@@ -55,6 +81,12 @@ impl Faults {
             mtu_hole: rng.chance(120_000),
             garbage: rng.chance(250_000),
             pauses: rng.chance(200_000),
+            crashes: rng.chance(500_000) && VIEWS_CHANGE,
+            wipes: rng.chance(200_000) && VIEWS_CHANGE,
+            leaves: rng.chance(150_000) && VIEWS_CHANGE,
+            partitions: rng.chance(350_000) && VIEWS_CHANGE,
+            blackouts: rng.chance(100_000) && VIEWS_CHANGE,
+            late_disk: rng.chance(200_000),
             clients: rng.chance(500_000),
             vandal: rng.chance(150_000),
         }
@@ -94,6 +126,7 @@ pub struct Load {
 pub struct Plan {
     pub replicas: usize,
     pub policy: Policy,
+    pub min_members: u8,
     pub durability: Durability,
     pub load: Load,
     pub faults: Faults,
@@ -117,6 +150,7 @@ impl Plan {
         Plan {
             replicas,
             policy: Policy::Dynamic,
+            min_members: 1,
             durability: Durability::Disk,
             load: Load::none(),
             faults: Faults::none(),
@@ -135,14 +169,20 @@ impl Plan {
     pub fn draw(rng: &mut Rng) -> Plan {
         let replicas = *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
         let faultless = rng.chance(50_000);
-        let faults = if faultless { Faults::none() } else { Faults::draw(rng) };
+        let mut faults = if faultless { Faults::none() } else { Faults::draw(rng) };
+        let durability = if rng.chance(100_000) { Durability::Memory } else { Durability::Disk };
+        if durability == Durability::Memory {
+            // What is acknowledged there does not survive a crash.
+            (faults.crashes, faults.wipes, faults.blackouts) = (false, false, false);
+        }
         let faults_until = rng.between(500 * MS, 14 * SECOND);
         let stall = *rng.pick(&[0, 10_000, 100_000]);
         let slow = *rng.pick(&[MS, 5 * MS, 5 * MS, 50 * MS]);
         Plan {
             replicas,
             policy: *rng.pick(&[Policy::Dynamic, Policy::Dynamic, Policy::Majority]),
-            durability: if rng.chance(100_000) { Durability::Memory } else { Durability::Disk },
+            min_members: if rng.chance(800_000) { 1 } else { rng.between(1, replicas as u64 / 2 + 1) as u8 },
+            durability,
             load: Load::draw(rng, replicas, faults_until),
             faults,
             faults_from: if rng.chance(700_000) { 300 * MS } else { 0 },
@@ -219,7 +259,7 @@ impl Load {
 
 impl LastAct {
     fn draw(rng: &mut Rng, replicas: usize, until: Nanos) -> LastAct {
-        if !rng.chance(200_000) {
+        if !rng.chance(200_000) || VIEWS_CHANGE {
             return LastAct::Calm;
         }
         let tear = match rng.below(4) {

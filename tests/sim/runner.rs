@@ -106,8 +106,8 @@ fn report(tally: &Tally, ran: u64, elapsed: f64, jobs: usize) {
         speed / jobs as f64
     );
     println!(
-        "{} events, {} datagrams, {} slots, {} answers, {} reads",
-        tally.steps, tally.datagrams, tally.slots, tally.answers, tally.reads
+        "{} events, {} datagrams, {} views, {} slots, {} answers, {} reads",
+        tally.steps, tally.datagrams, tally.views, tally.slots, tally.answers, tally.reads
     );
     println!("at the latest {:.2} s after the last fault all was answered", tally.settled_ns_max as f64 / 1e9);
     let list = |counts: &std::collections::BTreeMap<&str, u64>| {

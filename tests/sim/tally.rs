@@ -8,6 +8,7 @@ pub struct Tally {
     pub marks: BTreeMap<&'static str, u64>,
     pub steps: u64,
     pub slots: u64,
+    pub views: u64,
     pub answers: u64,
     pub reads: u64,
     pub datagrams: u64,
@@ -30,6 +31,7 @@ impl Tally {
         other.marks.iter().for_each(|(mark, count)| *self.marks.entry(mark).or_default() += count);
         self.steps += other.steps;
         self.slots += other.slots;
+        self.views += other.views;
         self.answers += other.answers;
         self.reads += other.reads;
         self.datagrams += other.datagrams;

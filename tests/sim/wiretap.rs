@@ -31,7 +31,8 @@ struct Bucket {
 
 #[derive(Debug, Default)]
 pub struct Wiretap {
-    parts: Parts,
+    /// Of each replica's process, for it counts its frames anew.
+    parts: BTreeMap<usize, Parts>,
     views: BTreeMap<ViewTag, View>,
     orders: BTreeMap<(ViewTag, Slot), (GroupTime, Cuts)>,
     sent: BTreeMap<(usize, usize), Sent>,
@@ -39,23 +40,25 @@ pub struct Wiretap {
 }
 
 impl Wiretap {
-    /// A replica hands a datagram to the network.
-    pub fn sends(&mut self, at: Nanos, from: usize, to: Dest, bytes: &[u8]) -> Result<(), String> {
+    /// A replica hands a datagram to the network. What it says in it of a change.
+    pub fn sends(&mut self, at: Nanos, from: usize, to: Dest, bytes: &[u8]) -> Result<Vec<ChangeFrame>, String> {
         if bytes.len() > DATAGRAM_BYTES_MAX {
             return Err(format!("I10: a datagram of {} bytes", bytes.len()));
         }
         let (header, frames) = Header::decode(bytes).map_err(|e| format!("a datagram that is none is sent: {e}"))?;
-        let mut r = Reader::new(frames);
+        let (mut r, mut said) = (Reader::new(frames), Vec::new());
         while !r.is_empty() {
             let frame = Frame::decode(&mut r).map_err(|e| format!("a frame that is none is sent: {e}"))?;
             match frame {
                 Frame::Change { number, total, offset, bytes } => {
-                    let from = ReplicaId(from as u8 + 1);
-                    if let Some(ChangeFrame::Install { view }) = self.parts.take(from, number, total, offset, bytes) {
-                        self.views.insert(view.tag(), view);
+                    let parts = self.parts.entry(from).or_default();
+                    let frame = parts.take(ReplicaId(from as u8 + 1), number, total, offset, bytes);
+                    if let Some(ChangeFrame::Install { view }) = &frame {
+                        self.views.insert(view.tag(), view.clone());
                     }
+                    said.extend(frame);
                 }
-                Frame::Order { slot, time, cuts } => self.announces(from, header.tag, slot, time, cuts)?,
+                Frame::Order { slot, time, cuts } => self.announces(&header, slot, time, cuts)?,
                 Frame::Data { origin, mseq, offset, bytes, .. } => {
                     let end = (mseq.0, offset + bytes.len() as u32);
                     self.data(at, from, to, header.tag, origin, end, bytes.len())?;
@@ -63,21 +66,33 @@ impl Wiretap {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(said)
+    }
+
+    /// A process is gone: the next one counts its frames anew.
+    pub fn forget(&mut self, replica: usize) {
+        self.parts.remove(&replica);
+        self.resent.remove(&replica);
+    }
+
+    /// This view is decided.
+    pub fn learn(&mut self, view: &View) {
+        self.views.entry(view.tag()).or_insert_with(|| view.clone());
     }
 
     fn rank(&self, tag: ViewTag, replica: usize) -> Option<Rank> {
         self.views.get(&tag)?.rank_of(ReplicaId(replica as u8 + 1))
     }
 
-    fn announces(&mut self, from: usize, tag: ViewTag, slot: Slot, time: GroupTime, cuts: Cuts) -> Result<(), String> {
+    fn announces(&mut self, header: &Header, slot: Slot, time: GroupTime, cuts: Cuts) -> Result<(), String> {
+        let (run, tag) = (header.run, header.tag);
         match self.orders.get(&(tag, slot)) {
             Some(known) if *known == (time, cuts) => Ok(()),
             Some(known) => Err(format!("I7: slot {slot} is announced as {known:?} and as {:?}", (time, cuts))),
             None => {
-                let turn = self.views.get(&tag).map(|view| view.sequencer(slot));
-                if turn.is_none() || turn != self.rank(tag, from) {
-                    return Err(format!("I7: slot {slot} is announced first by replica {}, out of turn", from + 1));
+                let turn = self.views.get(&tag).map(|view| view.member(view.sequencer(slot)));
+                if turn != Some(run) {
+                    return Err(format!("I7: slot {slot} is announced first by {run}, the turn is of {turn:?}"));
                 }
                 self.orders.insert((tag, slot), (time, cuts));
                 Ok(())
