@@ -185,6 +185,10 @@ impl Exact {
         }
         self.read_to(self.at.taken)?;
         self.batch = Batch::default();
+        if self.at.session.is_none() {
+            // Without a session nothing was sent.
+            self.fresh = self.pushes.len();
+        }
         if self.input.taken().1 != self.at.hash {
             return Err(self.other(&format!("its first {} bytes are others", self.at.taken)));
         }

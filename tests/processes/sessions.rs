@@ -209,8 +209,10 @@ fn a_session_that_is_gone_with_its_answers_is_told() {
     fs::write(group.path().join("input"), &input).expect("the place is ours");
     let stdin = fs::File::open(group.path().join("input")).expect("it was just written");
     let mut pushing = dies_with_us(&mut pushing).stdin(stdin).spawn().expect("the program is built");
-    let text =
-        until("something is under way", || fs::read_to_string(&file).ok().filter(|text| text.contains("\nsent ")));
+    let text = until("something is under way", || {
+        let text = fs::read_to_string(&file).ok();
+        text.filter(|text| text.contains("\nsession ") && text.contains("\nsent "))
+    });
     pushing.kill().expect("our own child");
     wait(&mut pushing, "it dies");
     let copy = group.path().join("copy");
