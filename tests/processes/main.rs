@@ -12,5 +12,6 @@ mod group;
 mod lab;
 mod net;
 mod order;
+mod prompt;
 mod relay;
 mod sessions;
