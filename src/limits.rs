@@ -44,8 +44,20 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = ANSWER_BYTES_MAX + (4 << 10);
 pub const SESSION_WINDOW: u64 = 4096;
 /// Sessions in the replicated table.
 pub const SESSIONS_MAX: usize = 100_000;
-/// A session that nobody speaks for is forgotten after this much group time.
+/// A session without a request, nor word that it is connected, is forgotten after this much group time.
 pub const SESSION_IDLE_NS: u64 = 600 * 1_000_000_000;
+/// One whose latest connection is lost, after this much.
+pub const SESSION_GRACE_NS: u64 = 30 * 1_000_000_000;
+/// And a kept one that nobody speaks for, after this much: a week.
+pub const SESSION_KEEP_NS: u64 = 7 * 24 * 3600 * 1_000_000_000;
+/// How often a replica orders which quiet sessions are connected to it.
+pub const CONNECTED_EVERY_NS: u64 = SESSION_IDLE_NS / 4;
+/// Sessions that one such operation names.
+pub const CONNECTED_MAX: usize = 2048;
+/// Lost connections that a replica remembers until it can order that they are.
+pub const LOST_MAX: usize = 100_000;
+/// Bytes of a session's unseen answers from which on its further requests are answered `busy`.
+pub const SESSION_ANSWER_BYTES_MAX: u64 = 8 << 20;
 /// Client connections of one replica.
 pub const CLIENTS_MAX: usize = 10_000;
 /// Bytes waiting to be written to one client before the replica stops reading from it.
@@ -177,6 +189,9 @@ pub const FOLLOW_AGAIN_NS: u64 = 20 * 1_000_000;
 pub const PEER_CONNECTIONS_MAX: usize = 40;
 /// Bytes waiting to be written to one of them; what is beyond is dropped.
 pub const PEER_UNSENT_BYTES_MAX: usize = 8 << 20;
+/// What was written to another replica and is not acknowledged by its host for this long ends the connection: a new one
+/// comes through sooner than the kernel's next attempt on the old.
+pub const PEER_STALL_MS: i32 = 2_000;
 /// How long a connection to another replica may take to come about.
 pub const PEER_CONNECT_WAIT_NS: u64 = 1_000 * 1_000_000;
 /// How soon it is tried again.
@@ -209,6 +224,9 @@ const _: () =
     assert!(STREAM_PIECE_BYTES * (STREAM_FRAMES_MAX as usize) + STREAM_FRAME_BYTES_MAX < PEER_UNSENT_BYTES_MAX);
 const _: () = assert!(PEER_CONNECTIONS_MAX > 2 * REPLICAS_MAX, "each replica may connect to each other");
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
+const _: () = assert!(CONNECTED_EVERY_NS * 2 < SESSION_IDLE_NS, "a lost word must not cost a connected session");
+const _: () = assert!(SESSION_GRACE_NS < SESSION_IDLE_NS, "a lost connection must not prolong a session");
+const _: () = assert!(CONNECTED_MAX * 20 < OPERATION_BYTES_MAX, "the connected sessions must fit an operation");
 const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");
 /// Bytes kept free in a datagram for its header, whoever is heard.
 pub const HEADER_ROOM_BYTES: usize = 232;

@@ -54,7 +54,7 @@ impl Replica {
             applied_epoch: Epoch(0),
             follow: Follow::new(me),
             serve: Serve::new(now),
-            door: Door::default(),
+            door: Door::new(rng.next_u64()),
             reads: Reads::default(),
             compared: Compared::default(),
             replies: Replies::default(),
