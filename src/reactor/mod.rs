@@ -24,7 +24,7 @@ use crate::limits::REPLICA_ID_MAX;
 use crate::replica::{Input, Level, Outbox, Replica};
 use crate::types::{ReplicaId, Time};
 use clients::Clients;
-use disk::Disk;
+use disk::{Disk, Outcome, SnapshotWriter};
 use exit::Exit;
 use fault::{FaultInput, Faults};
 use logger::Logger;
@@ -40,6 +40,7 @@ const ALARM: Token = Token(4);
 /// TCP, then Unix.
 const FIRST_LISTENER: usize = 5;
 const LISTENERS: usize = 2;
+const SNAPSHOT: Token = Token(15);
 /// A link's token is this and the peer's id.
 const LINKS: usize = 16;
 const FIRST_CLIENT: usize = 128;
@@ -51,7 +52,9 @@ const STATUS_EVERY_MS: u64 = 200;
 /// A deadline nearer than this is worth an alarm.
 const NEAR_NS: u64 = 10 * Time::MS;
 
-const _: () = assert!(LINKS + REPLICA_ID_MAX as usize <= FIRST_CLIENT && FIRST_LISTENER + LISTENERS <= LINKS);
+const _: () = assert!(
+    LINKS + REPLICA_ID_MAX as usize <= FIRST_CLIENT && FIRST_LISTENER + LISTENERS <= SNAPSHOT.0 && SNAPSHOT.0 < LINKS
+);
 
 /// A replica and all that connects it with the world.
 pub struct Reactor {
@@ -61,6 +64,7 @@ pub struct Reactor {
     udp: Udp,
     clients: Clients,
     disk: Disk,
+    snapshots: SnapshotWriter,
     signals: Signals,
     wheel: Wheel,
     alarm: Alarm,
@@ -114,6 +118,8 @@ impl Reactor {
         let now = os::now();
         self.hand_datagrams(now);
         self.hand_durable(now)?;
+        self.hand_reads(now)?;
+        self.hand_snapshot(now);
         self.hand_clients(now);
         self.hand_time(now);
         self.replica.step(now, Input::Turn, &mut self.out);
@@ -132,7 +138,7 @@ impl Reactor {
             match event.token() {
                 DATAGRAMS => self.udp.on_readable(),
                 DISK => self.disk.on_event(),
-                ALARM => {}
+                ALARM | SNAPSHOT => {}
                 SIGNALS => self.on_signals(now),
                 FAULTS => self.on_faults(),
                 Token(t) if t >= FIRST_CLIENT => self.clients.on_event(event),
@@ -144,6 +150,9 @@ impl Reactor {
     }
 
     fn timeout(&mut self, now: Time) -> Option<Duration> {
+        if self.disk.has_reads() || self.snapshots.has_more() {
+            return Some(Duration::ZERO);
+        }
         if self.udp.has_more() || self.disk.has_more() || self.clients.has_more(self.replica.accepts()) {
             return Some(Duration::ZERO);
         }
@@ -169,6 +178,21 @@ impl Reactor {
             self.replica.step(now, Input::Durable(number), &mut self.out);
         }
         Ok(())
+    }
+
+    fn hand_reads(&mut self, now: Time) -> Result<(), Exit> {
+        for (token, bytes) in self.disk.read_some()? {
+            self.replica.step(now, Input::Read { token, bytes: &bytes }, &mut self.out);
+        }
+        Ok(())
+    }
+
+    /// What became of the snapshot. The pipe needs no deregistration: it is closed.
+    fn hand_snapshot(&mut self, now: Time) {
+        let Some(Outcome { slot, made, text }) = self.snapshots.outcome() else { return };
+        let level = if made { Level::Info } else { Level::Warning };
+        self.logger.log(level, &format!("snapshot of slot {slot}: {text}"));
+        self.replica.step(now, Input::Snapshot { slot, made }, &mut self.out);
     }
 
     fn hand_clients(&mut self, now: Time) {
@@ -227,11 +251,21 @@ impl Reactor {
     fn carry_out(&mut self, now: Time) -> Result<Flow, Exit> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } =
             &mut self.out;
-        assert!(streams.is_empty() && reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
+        assert!(streams.is_empty(), "not asked for yet");
         marks.clear();
         self.udp.send(net, self.faults.as_mut().map(|(_, faults)| faults));
         net.clear();
         self.disk.submit(log, meta)?;
+        self.disk.want(reads);
+        if let Some(trim) = trim.take() {
+            self.disk.trim(&trim)?;
+        }
+        if let Some(snapshot) = snapshot.take() {
+            let pipe = self.snapshots.begin(self.disk.directory(), &snapshot, || self.replica.snapshot());
+            let registry = self.poll.registry();
+            let watch = |fd| registry.register(&mut SourceFd(&fd), SNAPSHOT, Interest::READABLE);
+            pipe.map_or(Ok(()), watch).map_err(|e| Exit::system("watch a process", &e))?;
+        }
         for (client, bytes) in clients.drain(..) {
             self.clients.queue(client, bytes);
         }
