@@ -7,6 +7,7 @@
 //! 5. [`replica`]: group, log, sessions and services behind one door, `step`.
 //! 6. [`reactor`]: the turn of the loop, the only IO of the daemon.
 //! 7. [`client`], [`cli`]: the blocking library, and the commands of `ftqc`.
+//! 8. [`lab`]: a whole group on one machine, for trying things out.
 //!
 //! Everything up to [`replica`] is pure: no socket, file, clock, thread or random source of its own.
 
@@ -31,5 +32,7 @@ pub mod reactor;
 
 pub mod cli;
 pub mod client;
+
+pub mod lab;
 
 pub use client::Client;

@@ -1,7 +1,7 @@
 //! `ftqc`: options, and the three ways to give it commands. INTERFACE is its contract, letter by letter.
 //!
-//! A command is an entry of [`table`]; it is read from the command line here or from a line of stdin in [`pipe`], and
-//! comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
+//! A command is an entry of [`table`]; it is read from the command line here, from a line of stdin in [`pipe`] or at a
+//! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
 pub mod group;
@@ -10,6 +10,7 @@ pub mod line;
 pub mod options;
 pub mod output;
 pub mod pipe;
+pub mod prompt;
 pub mod queue;
 pub mod table;
 pub mod transfer;
@@ -19,7 +20,7 @@ mod tests;
 
 use crate::cli::options::{scan, Given};
 use crate::cli::output::{complain, Output, Style};
-use crate::cli::table::{look_up, Call, Found, Plan, Refusal, GLOBAL};
+use crate::cli::table::{look_up, Call, Found, Plan, Refusal, COMMANDS, GLOBAL};
 use crate::client::{Server, Session};
 use std::ffi::OsString;
 use std::fs::File;
@@ -139,7 +140,8 @@ fn say(text: &str) -> u8 {
     }
 }
 
-fn stdout() -> io::Result<File> {
+/// stdout, as [`Output`] takes it.
+pub fn stdout() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
@@ -150,7 +152,6 @@ fn no_stdout(e: &io::Error) -> u8 {
 
 /// Commands from stdin.
 fn lines(mut settings: Settings) -> u8 {
-    let prompts = io::stdin().is_terminal();
     settings.style.lines = true;
     settings.style.escape = true;
     settings.style.terminal = io::stdout().is_terminal();
@@ -161,7 +162,12 @@ fn lines(mut settings: Settings) -> u8 {
         (_, Err(e)) => return no_stdout(&e),
     };
     let mut out = Output::new(settings.style, Some(stdout));
-    pipe::run(&mut session, &mut out, settings.stale, prompts);
+    if prompt::is_wanted() {
+        let names = COMMANDS.iter().map(|command| command.name.to_string()).collect();
+        prompt::run(&mut session, &mut out, settings.stale, &pipe::plan, names);
+    } else {
+        pipe::run(&mut session, &mut out, settings.stale, &pipe::plan);
+    }
     session.end();
     out.status()
 }
@@ -196,15 +202,7 @@ fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
                 Ok(session) => session,
                 Err(status) => return status,
             };
-            match plan {
-                Plan::Ask { ask, bytes, print } => {
-                    session.submit_bytes(ask, bytes);
-                    let answer = session.wait();
-                    print(&mut out, answer);
-                }
-                Plan::Run(run) => run(&mut session, &mut out),
-                Plan::Print(text) => out.line(&text),
-            }
+            plan.carry_out(&mut session, &mut out, settings.style);
             out.flush();
             session.end();
         }

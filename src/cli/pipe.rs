@@ -3,7 +3,7 @@
 use crate::cli::input::{Input, Next};
 use crate::cli::line::{is_blank_line, split_word, words};
 use crate::cli::output::{complain, Output, Style};
-use crate::cli::table::{look_up, Call, Found, Plan, Refusal, COMMANDS, GLOBAL, IN_LINES};
+use crate::cli::table::{look_up, Call, Flow, Found, Plan, Refusal, COMMANDS, GLOBAL, IN_LINES};
 use crate::client::{Answer, Error, Session};
 use crate::limits::ITEM_BYTES_MAX;
 use crate::wire::answer::Code;
@@ -14,7 +14,9 @@ use std::io;
 const LINE_BYTES_MAX: usize = 4 * ITEM_BYTES_MAX + (4 << 10);
 /// Answers that wait for those before them.
 const WAITING_MAX: usize = 4096;
-const PROMPT: &str = "ftq> ";
+
+/// What a line comes to, and how its answer is printed: [`plan`], or more where there are more commands.
+pub type Understand<'a> = &'a dyn Fn(&[u8], Style, bool) -> Result<(Plan, Style), Refusal>;
 
 /// What stands in line for its turn to be printed.
 enum Waiting {
@@ -23,10 +25,10 @@ enum Waiting {
     Error(Error),
 }
 
-/// Reads commands until stdin ends. With `prompts` there is a person on the other side.
-pub fn run(session: &mut Session, out: &mut Output, stale: bool, prompts: bool) {
+/// Obeys commands until stdin ends, or one says so.
+pub fn run(session: &mut Session, out: &mut Output, stale: bool, understand: Understand<'_>) {
     let result = Input::stdin(b'\n', LINE_BYTES_MAX)
-        .and_then(|input| Pipe { input, waiting: VecDeque::new(), next: None, stale, prompts }.run(session, out));
+        .and_then(|input| Pipe { input, waiting: VecDeque::new(), next: None, stale, understand }.run(session, out));
     out.flush();
     if let Err(e) = result {
         complain(&format!("stdin: {e}"));
@@ -34,26 +36,24 @@ pub fn run(session: &mut Session, out: &mut Output, stale: bool, prompts: bool) 
     }
 }
 
-struct Pipe {
+struct Pipe<'a> {
     input: Input,
     waiting: VecDeque<Waiting>,
     /// A conversation of its own that waits until all before it is answered.
     next: Option<(Plan, Style)>,
     stale: bool,
-    prompts: bool,
+    understand: Understand<'a>,
 }
 
-impl Pipe {
+impl Pipe<'_> {
     fn run(mut self, session: &mut Session, out: &mut Output) -> io::Result<()> {
-        self.prompt(out);
         loop {
             self.print(session, out);
             if self.waiting.is_empty() {
-                if let Some((Plan::Run(run), style)) = self.next.take() {
-                    let usual = std::mem::replace(&mut out.style, style);
-                    run(session, out);
-                    out.style = usual;
-                    self.prompt(out);
+                if let Some((plan, style)) = self.next.take() {
+                    if plan.carry_out(session, out, style) == Flow::Ends {
+                        return Ok(());
+                    }
                 }
             }
             let drained = self.read_lines(session, out);
@@ -73,12 +73,6 @@ impl Pipe {
         }
     }
 
-    fn prompt(&self, out: &mut Output) {
-        if self.prompts && self.waiting.is_empty() && self.next.is_none() {
-            out.raw(PROMPT.as_bytes());
-        }
-    }
-
     /// Prints the answers whose turn it is.
     fn print(&mut self, session: &mut Session, out: &mut Output) {
         while let Some(first) = self.waiting.front() {
@@ -93,7 +87,6 @@ impl Pipe {
                 Waiting::Error(error) => out.error(error),
             }
             self.waiting.pop_front();
-            self.prompt(out);
         }
     }
 
@@ -105,11 +98,8 @@ impl Pipe {
                     self.waiting.push_back(Waiting::Line(String::new()));
                     continue;
                 }
-                Next::Line(line) if split_word(line).0.starts_with(b"#") => {
-                    self.prompt(out);
-                    continue;
-                }
-                Next::Line(line) => plan(line, out.style, self.stale),
+                Next::Line(line) if is_comment(line) => continue,
+                Next::Line(line) => (self.understand)(line, out.style, self.stale),
                 Next::TooLong => {
                     let why = format!("the line has more than {LINE_BYTES_MAX} bytes");
                     Err(Refusal::Error(Error::refused(Code::TooLarge, why)))
@@ -123,16 +113,20 @@ impl Pipe {
                 }
                 Ok((Plan::Print(text), _)) => self.waiting.push_back(Waiting::Line(text)),
                 Ok(run) => self.next = Some(run),
-                Err(Refusal::Usage(why)) => self.waiting.push_back(Waiting::Error(Error::bad_request(why))),
-                Err(Refusal::Error(e)) => self.waiting.push_back(Waiting::Error(e)),
+                Err(refusal) => self.waiting.push_back(Waiting::Error(refusal.into_error())),
             }
         }
         false
     }
 }
 
+/// Whether the line is no command at all.
+pub fn is_comment(line: &[u8]) -> bool {
+    split_word(line).0.starts_with(b"#")
+}
+
 /// What a line comes to, and how its answer is printed.
-fn plan(line: &[u8], style: Style, stale: bool) -> Result<(Plan, Style), Refusal> {
+pub fn plan(line: &[u8], style: Style, stale: bool) -> Result<(Plan, Style), Refusal> {
     let (name, rest) = split_word(line);
     let takes_rest = COMMANDS.iter().any(|command| command.takes_rest && command.name.as_bytes() == name);
     let words = if takes_rest {

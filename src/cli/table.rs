@@ -46,6 +46,16 @@ impl From<Error> for Refusal {
     }
 }
 
+impl Refusal {
+    /// As an answer among others.
+    pub fn into_error(self) -> Error {
+        match self {
+            Refusal::Usage(why) => Error::bad_request(why),
+            Refusal::Error(error) => error,
+        }
+    }
+}
+
 type Print = fn(&mut Output, Result<Answer, Error>);
 type Run = Box<dyn FnOnce(&mut Session, &mut Output)>;
 
@@ -57,6 +67,35 @@ pub enum Plan {
     Run(Run),
     /// Nothing to ask.
     Print(String),
+    /// No more commands are read.
+    Quit,
+}
+
+/// Whether there is anything to do after a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    Goes,
+    Ends,
+}
+
+impl Plan {
+    /// Does it to its end while nothing else is under way, and prints what comes of it in this style.
+    pub fn carry_out(self, session: &mut Session, out: &mut Output, style: Style) -> Flow {
+        let usual = std::mem::replace(&mut out.style, style);
+        let flow = if matches!(self, Plan::Quit) { Flow::Ends } else { Flow::Goes };
+        match self {
+            Plan::Ask { ask, bytes, print } => {
+                session.submit_bytes(ask, bytes);
+                let answer = session.wait();
+                print(out, answer);
+            }
+            Plan::Run(run) => run(session, out),
+            Plan::Print(text) => out.line(&text),
+            Plan::Quit => out.line("ok"),
+        }
+        out.style = usual;
+        flow
+    }
 }
 
 impl Call<'_> {
@@ -231,7 +270,8 @@ impl Command {
 pub fn overview() -> String {
     let mut text = String::from(
         "ftqc [options] COMMAND [ARG...]     one command\n\
-         ftqc [options] < commands           one command a line, one answer a line\n\nOptions:",
+         ftqc [options] < commands           one command a line, one answer a line\n\
+         ftqc [options]                      on a terminal: a prompt with history; 'quit' or Ctrl-D ends it\n\nOptions:",
     );
     for option in GLOBAL {
         text.push_str(&format!("\n  {:20} {}", option.synopsis(), option.summary));

@@ -15,12 +15,9 @@ fn ran(fake: &Fake, style: Style, words: &[&str]) -> (String, u8) {
     let mut session = Session::new(fake.servers.clone(), PATIENT);
     let mut out = Output::new(style, None);
     match (command.plan)(&call) {
-        Ok(Plan::Ask { ask, bytes, print }) => {
-            session.submit_bytes(ask, bytes);
-            print(&mut out, session.wait());
+        Ok(plan) => {
+            plan.carry_out(&mut session, &mut out, style);
         }
-        Ok(Plan::Run(run)) => run(&mut session, &mut out),
-        Ok(Plan::Print(text)) => out.line(&text),
         Err(_) => panic!("{words:?} was refused"),
     }
     (out.text(), out.status())

@@ -1,36 +1,91 @@
-//! Faults on purpose, for tests and the demo: lines on an inherited descriptor make this replica lose what it sends.
-//! `loss PERCENT`, `partition ID,...` (only those replicas are reached), `heal` (no faults any more). There is no
-//! other way to reach this module.
+//! Faults on purpose, for tests and the lab: lines on an inherited descriptor make this replica lose or delay what it
+//! sends to others. `loss PERCENT`, `delay MS`, `partition ID,...` (only those replicas are reached), `heal` (no faults
+//! any more). There is no other way to reach this module.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 use crate::limits::REPLICA_ID_MAX;
 use crate::rng::Rng;
-use crate::types::Dest;
 use crate::types::ReplicaId;
+use crate::types::{Dest, Time};
 
 /// A longer line is no command.
 const LINE_BYTES_MAX: usize = 1024;
+/// What does not fit into the delayed queue is lost, as in a router.
+const DELAYED_BYTES_MAX: usize = 16 << 20;
+const DELAY_MS_MAX: u64 = 60_000;
 
-/// Which datagrams are lost.
+/// What becomes of a datagram that is about to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Goes,
+    Lost,
+    /// [`Faults::take_due`] hands it back in its time.
+    Delayed,
+}
+
+/// Which datagrams are lost, and which are on their way.
 #[derive(Debug)]
 pub struct Faults {
     rng: Rng,
     loss_ppm: u32,
+    delay_ms: u64,
     /// Only these are reached; `None` for all.
     reached: Option<Dest>,
+    /// What was delayed, by when it is due: a shorter delay does not let anything overtake.
+    delayed: VecDeque<(Time, Dest, Vec<u8>)>,
+    delayed_bytes: usize,
 }
 
 impl Faults {
     pub fn new(seed: u64) -> Faults {
-        Faults { rng: Rng::new(seed), loss_ppm: 0, reached: None }
+        Faults {
+            rng: Rng::new(seed),
+            loss_ppm: 0,
+            delay_ms: 0,
+            reached: None,
+            delayed: VecDeque::new(),
+            delayed_bytes: 0,
+        }
     }
 
-    /// Whether the next datagram to this replica is lost.
-    pub fn drops(&mut self, to: ReplicaId) -> bool {
-        self.reached.is_some_and(|r| !r.contains(to)) || (self.loss_ppm > 0 && self.rng.chance(self.loss_ppm))
+    /// Whether nothing at all gets to this replica.
+    pub fn cuts(&self, to: ReplicaId) -> bool {
+        self.reached.is_some_and(|reached| !reached.contains(to))
+    }
+
+    /// Decides about the next datagram to this replica; keeps a copy of what is delayed.
+    pub fn fate(&mut self, now: Time, to: ReplicaId, bytes: &[u8]) -> Fate {
+        if self.cuts(to) || (self.loss_ppm > 0 && self.rng.chance(self.loss_ppm)) {
+            return Fate::Lost;
+        }
+        let last = self.delayed.back().map(|(due, ..)| *due);
+        if self.delay_ms == 0 && last.is_none() {
+            return Fate::Goes;
+        }
+        if self.delayed_bytes + bytes.len() > DELAYED_BYTES_MAX {
+            return Fate::Lost;
+        }
+        let due = now.after_ns(self.delay_ms * Time::MS);
+        self.delayed.push_back((last.map_or(due, |last| last.max(due)), Dest::one(to), bytes.to_vec()));
+        self.delayed_bytes += bytes.len();
+        Fate::Delayed
+    }
+
+    /// The delayed datagrams that are due, in the order in which they were to be sent.
+    pub fn take_due(&mut self, now: Time) -> Vec<(Dest, Vec<u8>)> {
+        let count = self.delayed.iter().take_while(|(due, ..)| *due <= now).count();
+        let due: Vec<(Dest, Vec<u8>)> = self.delayed.drain(..count).map(|(_, dest, bytes)| (dest, bytes)).collect();
+        self.delayed_bytes -= due.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        due
+    }
+
+    /// When a delayed datagram is due.
+    pub fn deadline(&self) -> Option<Time> {
+        self.delayed.front().map(|(due, ..)| *due)
     }
 
     /// Carries out one line. Errors say what is wrong with it.
@@ -42,6 +97,10 @@ impl Faults {
                 let value = value.ok_or_else(|| format!("loss {percent}: must be 0 to 100"))?;
                 self.loss_ppm = (value * 10_000.0) as u32;
             }
+            (Some("delay"), Some(ms), None) => {
+                let value = ms.parse::<u64>().ok().filter(|ms| *ms <= DELAY_MS_MAX);
+                self.delay_ms = value.ok_or_else(|| format!("delay {ms}: must be 0 to {DELAY_MS_MAX}"))?;
+            }
             (Some("partition"), Some(ids), None) => {
                 let reached = ids.split(',').try_fold(Dest::default(), |all, id| match id.parse::<u8>() {
                     Ok(n) if (1..=REPLICA_ID_MAX).contains(&n) => Ok(all.with(ReplicaId(n))),
@@ -50,8 +109,7 @@ impl Faults {
                 self.reached = Some(reached);
             }
             (Some("heal"), None, None) => {
-                self.loss_ppm = 0;
-                self.reached = None;
+                (self.loss_ppm, self.delay_ms, self.reached) = (0, 0, None);
             }
             _ => return Err(format!("unknown fault '{}'", line.trim())),
         }
@@ -117,8 +175,41 @@ mod tests {
     use std::os::fd::IntoRawFd;
     use std::os::unix::net::UnixStream;
 
+    const NOW: Time = Time(1_000_000_000);
+
     fn lost(faults: &mut Faults, to: u8) -> u32 {
-        (0..10_000).map(|_| u32::from(faults.drops(ReplicaId(to)))).sum()
+        (0..10_000).map(|_| u32::from(faults.fate(NOW, ReplicaId(to), &[]) == Fate::Lost)).sum()
+    }
+
+    fn after_ms(ms: u64) -> Time {
+        NOW.after_ns(ms * Time::MS)
+    }
+
+    #[test]
+    fn what_is_delayed_comes_later_and_in_order() {
+        let mut faults = Faults::new(1);
+        faults.command("delay 20").expect("a command");
+        assert_eq!(faults.fate(NOW, ReplicaId(2), b"a"), Fate::Delayed);
+        assert_eq!(faults.fate(after_ms(1), ReplicaId(3), b"b"), Fate::Delayed);
+        assert_eq!(faults.deadline(), Some(after_ms(20)));
+        assert!(faults.take_due(after_ms(19)).is_empty());
+        assert_eq!(faults.take_due(after_ms(20)), [(Dest::one(ReplicaId(2)), b"a".to_vec())]);
+        faults.command("heal").expect("a command");
+        assert_eq!(faults.fate(after_ms(20), ReplicaId(3), b"c"), Fate::Delayed, "nothing overtakes");
+        let rest = [b"b", b"c"].map(|bytes| (Dest::one(ReplicaId(3)), bytes.to_vec()));
+        assert_eq!(faults.take_due(after_ms(21)), rest);
+        assert_eq!((faults.deadline(), faults.fate(after_ms(22), ReplicaId(3), b"d")), (None, Fate::Goes));
+    }
+
+    #[test]
+    fn what_is_delayed_is_bounded() {
+        let mut faults = Faults::new(1);
+        faults.command("delay 1000").expect("a command");
+        let datagram = vec![0; DELAYED_BYTES_MAX / 10];
+        let fates: Vec<Fate> = (0..11).map(|_| faults.fate(NOW, ReplicaId(2), &datagram)).collect();
+        assert_eq!((fates[9], fates[10]), (Fate::Delayed, Fate::Lost));
+        assert_eq!(faults.take_due(after_ms(1000)).len(), 10);
+        assert_eq!(faults.fate(NOW, ReplicaId(2), &datagram), Fate::Delayed, "there is room again");
     }
 
     #[test]
@@ -154,6 +245,10 @@ mod tests {
             "loss 101",
             "loss NaN",
             "loss 1 2",
+            "delay",
+            "delay -1",
+            "delay 60001",
+            "delay 1.5",
             "partition",
             "partition 0",
             "partition 1,,2",

@@ -156,7 +156,8 @@ impl Reactor {
         if self.udp.has_more() || self.disk.has_more() || self.clients.has_more(self.replica.accepts()) {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.replica.deadline(), self.wheel.next(), self.notifier.deadline(), self.stop_at];
+        let delayed = self.faults.as_ref().and_then(|(_, faults)| faults.deadline());
+        let deadlines = [self.replica.deadline(), self.wheel.next(), self.notifier.deadline(), self.stop_at, delayed];
         let next = deadlines.into_iter().flatten().min()?;
         let wait_ns = next.since_ns(now);
         if wait_ns > 0 && wait_ns < NEAR_NS {
@@ -253,7 +254,11 @@ impl Reactor {
             &mut self.out;
         assert!(streams.is_empty(), "not asked for yet");
         marks.clear();
-        self.udp.send(net, self.faults.as_mut().map(|(_, faults)| faults));
+        let mut faults = self.faults.as_mut().map(|(_, faults)| faults);
+        if let Some(faults) = &mut faults {
+            self.udp.send(now, &faults.take_due(now), None);
+        }
+        self.udp.send(now, net, faults);
         net.clear();
         self.disk.submit(log, meta)?;
         self.disk.want(reads);

@@ -47,11 +47,24 @@ pub struct Options {
     pub fault_fd: Option<i32>,
 }
 
+/// A whole group on this machine, for trying things out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LabOptions {
+    pub count: u8,
+    /// The first replica's; `None` for any that are free.
+    pub port: Option<u16>,
+    /// Kept when the lab ends; `None` for a place that is removed.
+    pub data: Option<PathBuf>,
+    /// What every replica is started with, judged already.
+    pub passed_on: Vec<String>,
+}
+
 /// What a command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     Run(Options),
     Check(Options),
+    Lab(LabOptions),
     /// Print this and end.
     Say(String),
 }
@@ -82,9 +95,10 @@ fn table() -> getopts::Options {
     o.optflag("", "check", "check options, book and data directory, and end");
     o.optopt("", "log-level", "what is logged (info)", "error|warning|info|debug");
     o.optopt("", "fault-fd", "for tests: a descriptor that commands faults", "FD");
+    o.optopt("", "lab", "a whole group of COUNT replicas on this machine, with a prompt", "COUNT");
     o.optflag("", "version", "print the version");
     o.optflag("", "help", "print this");
-    for name in ["http", "key", "merge", "lab"] {
+    for name in ["http", "key", "merge"] {
         o.optopt("", name, "", "");
     }
     o.optflag("", "join", "");
@@ -93,8 +107,9 @@ fn table() -> getopts::Options {
 
 /// The table without what this version only knows by name.
 fn usage() -> String {
-    let brief = "Usage: ftqd --id N [--cluster FILE | --n COUNT [--port P]] [options]";
-    let hidden = ["--http", "--key", "--merge", "--lab", "--join"];
+    let brief =
+        "Usage: ftqd --id N [--cluster FILE | --n COUNT [--port P]] [options]\n       ftqd --lab COUNT [options]";
+    let hidden = ["--http", "--key", "--merge", "--join"];
     // The library shows a name of one letter as -n only.
     let whole = table().usage(brief).replace("    -n COUNT     ", "        --n COUNT");
     let lines = whole.lines().filter(|l| !hidden.iter().any(|h| l.trim_start().starts_with(h)) && !l.trim().is_empty());
@@ -113,13 +128,43 @@ pub fn parse(args: &[String], environment: &Environment<'_>) -> Result<Command, 
     if let Some(word) = given.free.first() {
         return Err(Exit::usage(format!("unexpected argument '{word}' (see ftqd --help)")));
     }
-    for name in ["http", "key", "join", "merge", "lab"] {
+    for name in ["http", "key", "join", "merge"] {
         if given.opt_present(name) {
             return Err(Exit::usage(format!("--{name} is not supported by this version")));
         }
     }
+    if given.opt_present("lab") {
+        return lab(&given, environment).map(Command::Lab);
+    }
     let options = options(&given, environment)?;
     Ok(if given.opt_present("check") { Command::Check(options) } else { Command::Run(options) })
+}
+
+/// Options of the lab that are those of each replica in it.
+const PASSED_ON: [&str; 8] =
+    ["durability", "partition", "min-members", "heartbeat", "suspect-after", "memory-limit", "disk", "log-level"];
+
+fn lab(given: &getopts::Matches, environment: &Environment<'_>) -> Result<LabOptions, Exit> {
+    for name in ["id", "cluster", "n", "socket", "insecure", "check", "fault-fd"] {
+        if given.opt_present(name) {
+            return Err(Exit::usage(format!("--{name} does not go with --lab")));
+        }
+    }
+    let count = number(given, "lab", 1, REPLICAS_MAX as u64)?.expect("it was given") as u8;
+    let value = |name: &&str| given.opt_str(name).map(|value| format!("--{name}={value}"));
+    let passed_on: Vec<String> = PASSED_ON.iter().filter_map(value).collect();
+    let mut replica = vec!["--id=1".to_owned(), format!("--n={count}"), "--data=.".to_owned()];
+    replica.extend(given.opt_str("port").map(|port| format!("--port={port}")));
+    replica.extend(passed_on.iter().cloned());
+    match parse(&replica, environment)? {
+        Command::Run(Options { min_members, .. }) if min_members > count => {
+            Err(Exit::usage(format!("--min-members {min_members} is more than --lab {count}")))
+        }
+        _ => {
+            let port = number(given, "port", 1, u64::from(u16::MAX))?.map(|port| port as u16);
+            Ok(LabOptions { count, port, data: given.opt_str("data").map(PathBuf::from), passed_on })
+        }
+    }
 }
 
 fn options(given: &getopts::Matches, environment: &Environment<'_>) -> Result<Options, Exit> {
@@ -267,6 +312,26 @@ mod tests {
     }
 
     #[test]
+    fn a_lab_passes_on_what_is_each_replicas() {
+        let lab = |line: &str| match parse_with(line, &[], true) {
+            Ok(Command::Lab(options)) => options,
+            other => panic!("{line}: {other:?}"),
+        };
+        let plain = LabOptions { count: 3, port: None, data: None, passed_on: Vec::new() };
+        assert_eq!(lab("--lab 3"), plain);
+        let passed_on = ["--durability=memory", "--heartbeat=20"].map(str::to_owned).to_vec();
+        let full = LabOptions { count: 5, port: Some(9000), data: Some("/d".into()), passed_on };
+        assert_eq!(lab("--lab 5 --port 9000 --heartbeat 20 --data /d --durability memory"), full);
+        assert!(refused("--lab 0").contains("from 1 to 15"));
+        assert!(refused("--lab 3 --port 65534").contains("no room"));
+        assert!(refused("--lab 3 --suspect-after 50").contains("twice --heartbeat"));
+        assert_eq!(refused("--lab 3 --min-members 4"), "--min-members 4 is more than --lab 3");
+        for option in ["--id 1", "--n 3", "--cluster f", "--socket s", "--insecure", "--check", "--fault-fd 3"] {
+            assert!(refused(&format!("--lab 3 {option}")).contains("does not go with --lab"), "{option}");
+        }
+    }
+
+    #[test]
     fn directories_come_from_the_environment() {
         let of = |variables: &[(&str, &str)], root| match parse_with("--id 1", variables, root) {
             Ok(Command::Run(o)) => (o.data, o.socket),
@@ -301,7 +366,7 @@ mod tests {
 
     #[test]
     fn what_comes_later_says_so() {
-        for option in ["--http :80", "--key f", "--join", "--merge adopt", "--lab 3", "--partition available"] {
+        for option in ["--http :80", "--key f", "--join", "--merge adopt", "--partition available"] {
             let message = refused(&format!("--id 1 {option}"));
             assert!(message.contains("not supported by this version"), "{message}");
         }
@@ -310,7 +375,7 @@ mod tests {
     #[test]
     fn help_and_version_need_nothing_else() {
         let Ok(Command::Say(help)) = parse_with("--help", &[], true) else { panic!("help") };
-        assert!(help.contains("--suspect-after MS") && !help.contains("--lab"), "{help}");
+        assert!(help.contains("--suspect-after MS") && !help.contains("--join"), "{help}");
         assert!(help.contains("\n        --n COUNT       instead"), "{help}");
         let Ok(Command::Say(version)) = parse_with("--version", &[], true) else { panic!("version") };
         assert!(version.starts_with("ftqd "));

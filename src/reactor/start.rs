@@ -14,7 +14,7 @@ use crate::reactor::disk::{self, Directory, Disk, Found, SnapshotWriter};
 use crate::reactor::exit::{self, Exit};
 use crate::reactor::fault::{FaultInput, Faults};
 use crate::reactor::logger::Logger;
-use crate::reactor::options::{self, BookSource, Command, Environment, Options};
+use crate::reactor::options::{self, BookSource, Command, Environment, LabOptions, Options};
 use crate::reactor::os::{self, Alarm, Notifier, Signals};
 use crate::reactor::udp::Udp;
 use crate::reactor::wheel::Wheel;
@@ -24,8 +24,8 @@ use crate::rng::Rng;
 use crate::types::Slot;
 use crate::wire::view::{Book, Peer};
 
-/// Runs ftqd with these arguments, the program's name not included. Gives the exit status.
-pub fn main(args: &[String]) -> i32 {
+/// Runs ftqd with these arguments, the program's name not included; `lab` runs one. Gives the exit status.
+pub fn main(args: &[String], lab: fn(&LabOptions) -> Result<i32, Exit>) -> i32 {
     let variable = |name: &str| std::env::var(name).ok();
     // SAFETY: only asks.
     let root = unsafe { libc::geteuid() } == 0;
@@ -48,6 +48,7 @@ pub fn main(args: &[String]) -> i32 {
                 },
             )
         }
+        Command::Lab(options) => lab(&options).unwrap_or_else(|e| report(&Logger::new(None, Level::Error), &e)),
         Command::Run(options) => {
             let logger = Logger::new(Some(options.id), options.log_level);
             let ran = start(&options, &logger).and_then(Reactor::run);

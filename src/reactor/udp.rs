@@ -12,10 +12,9 @@ use std::ptr;
 use crate::limits::{DATAGRAM_FIRST, DATAGRAM_SIZES};
 use crate::reactor::book::Located;
 use crate::reactor::exit::Exit;
-use crate::reactor::fault::Faults;
+use crate::reactor::fault::{Fate, Faults};
 use crate::reactor::os::{get_option, set_option};
-use crate::types::Dest;
-use crate::types::ReplicaId;
+use crate::types::{Dest, ReplicaId, Time};
 
 /// Datagrams taken with one system call.
 const BATCH: usize = 32;
@@ -197,19 +196,20 @@ impl Udp {
     }
 
     /// Sends each datagram to each of its destinations, in order. What cannot leave at once is lost.
-    pub fn send(&mut self, datagrams: &[(Dest, Vec<u8>)], faults: Option<&mut Faults>) {
+    pub fn send(&mut self, now: Time, datagrams: &[(Dest, Vec<u8>)], mut faults: Option<&mut Faults>) {
         let Udp { links, counters, refused, .. } = self;
-        let mut faults = faults;
-        let mut drops = |to: ReplicaId| faults.as_mut().is_some_and(|f| f.drops(to));
+        let mut fate = |to, bytes: &[u8]| faults.as_mut().map_or(Fate::Goes, |faults| faults.fate(now, to, bytes));
         let mut vectors: Vec<libc::iovec> = Vec::with_capacity(datagrams.len());
         for link in links {
             vectors.clear();
             for (_, bytes) in datagrams.iter().filter(|(dest, _)| dest.contains(link.id)) {
-                if drops(link.id) {
-                    counters.faults += 1;
-                } else {
+                match fate(link.id, bytes) {
                     // The kernel only reads from it.
-                    vectors.push(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
+                    Fate::Goes => {
+                        vectors.push(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
+                    }
+                    Fate::Lost => counters.faults += 1,
+                    Fate::Delayed => {}
                 }
             }
             if !vectors.is_empty() {
@@ -322,7 +322,7 @@ mod tests {
             let big = vec![7u8; DATAGRAM_SIZES[6]];
             let datagrams =
                 vec![(both, b"one".to_vec()), (Dest::one(ReplicaId(3)), b"two".to_vec()), (both, big.clone())];
-            all[0].send(&datagrams, None);
+            all[0].send(Time(0), &datagrams, None);
             let from: IpAddr = ip.parse().expect("an address");
             assert_eq!(received(&mut all[1]), [(from, b"one".to_vec()), (from, big.clone())]);
             assert_eq!(received(&mut all[2]), [(from, b"one".to_vec()), (from, b"two".to_vec()), (from, big)]);
@@ -338,7 +338,7 @@ mod tests {
         let book = located(2, "127.0.0.1");
         let mut all: Vec<Udp> = book.iter().map(|l| Udp::open(&book, l.id).expect("free ports")).collect();
         let many = vec![(Dest::one(ReplicaId(2)), vec![1]); BATCH * BATCHES_PER_TURN + 5];
-        all[0].send(&many, None);
+        all[0].send(Time(0), &many, None);
         let mut counts = Vec::new();
         while all[1].has_more() {
             let mut count = 0;
@@ -366,12 +366,12 @@ mod tests {
         let mut udp = Udp::open(&book, ReplicaId(1)).expect("free ports");
         let datagrams = vec![(Dest::one(ReplicaId(2)), b"anyone?".to_vec())];
         // On loopback the refusal is there when the call returns.
-        udp.send(&datagrams, None);
+        udp.send(Time(0), &datagrams, None);
         udp.on_link(ReplicaId(2));
         assert_eq!(udp.take_refused(), [ReplicaId(2)]);
         assert!(udp.take_refused().is_empty());
-        udp.send(&datagrams, None);
-        udp.send(&datagrams, None);
+        udp.send(Time(0), &datagrams, None);
+        udp.send(Time(0), &datagrams, None);
         assert_eq!(udp.take_refused(), [ReplicaId(2)]);
         let exit = Udp::open(&book, ReplicaId(1)).err().expect("in use");
         assert_eq!(exit.status, UNAVAILABLE);
@@ -385,7 +385,7 @@ mod tests {
         let mut faults = Faults::new(5);
         faults.command("partition 1,3").expect("a command");
         let both = Dest::one(ReplicaId(2)).with(ReplicaId(3));
-        all[0].send(&[(both, b"x".to_vec())], Some(&mut faults));
+        all[0].send(Time(0), &[(both, b"x".to_vec())], Some(&mut faults));
         assert!(received(&mut all[1]).is_empty());
         assert_eq!(received(&mut all[2]).len(), 1);
         assert_eq!(all[0].counters.faults, 1);

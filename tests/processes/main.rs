@@ -9,6 +9,7 @@ mod commands;
 mod failures;
 mod ftqc;
 mod group;
+mod lab;
 mod net;
 mod order;
 mod relay;
