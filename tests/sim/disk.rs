@@ -197,16 +197,23 @@ impl Disk {
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
 
-    /// Removes what is needed no more.
-    pub fn trim(&mut self, trim: &Trim) {
+    /// A damaged snapshot is moved out of the way.
+    pub fn set_aside(&mut self, slot: Slot) {
+        self.synced.remove(&File::Snapshot(slot));
+    }
+
+    /// Removes what is needed no more. True where a segment was.
+    pub fn trim(&mut self, trim: &Trim) -> bool {
         let goes = |file: &File| match *file {
             File::Meta => false,
             File::Segment(number) => number < trim.segments_below,
             File::Snapshot(slot) => slot < trim.snapshots_below,
         };
         let going: Vec<File> = self.synced.keys().copied().filter(goes).collect();
+        let segment = going.iter().any(|file| matches!(file, File::Segment(_)));
         self.removed.extend(going.into_iter().filter_map(|file| self.synced.remove_entry(&file)));
         assert!(!self.unsynced.iter().any(|w| goes(&w.file)), "a segment goes before its last write is synced");
+        segment
     }
 
     /// What a read finds: bytes that are not synced, too.
@@ -222,11 +229,6 @@ impl Disk {
         let from = (request.offset as usize).min(bytes.len());
         let end = (from + request.bytes as usize).min(bytes.len());
         bytes[from..end].to_vec()
-    }
-
-    /// Bytes of log and snapshots.
-    pub fn stored_bytes(&self) -> usize {
-        self.synced.values().map(Vec::len).sum()
     }
 
     /// What a start-up reads of snapshots, rising.

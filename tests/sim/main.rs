@@ -21,6 +21,7 @@ mod node;
 mod options;
 mod plan;
 mod runner;
+mod store;
 mod tally;
 mod trace;
 pub mod transcript;
