@@ -20,6 +20,7 @@ mod net;
 mod node;
 mod options;
 mod plan;
+mod queues;
 mod runner;
 mod store;
 mod tally;
