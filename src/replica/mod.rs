@@ -5,13 +5,16 @@
 //! turn of the loop any number of events may be handed over; [`Input::Turn`] ends it: then messages are packed,
 //! slots announced and logged, and what must be said is said, once for all of them.
 
+mod catchup;
 pub mod compare;
 pub mod door;
+pub mod follow;
 pub mod journal;
 pub mod machine;
 pub mod read;
 mod recover;
 mod requests;
+pub mod serve;
 pub mod session;
 pub mod status;
 pub mod store;
@@ -23,9 +26,11 @@ use crate::limits::{LEAVE_WAIT_NS, PENDING_BYTES_MAX};
 use crate::log::{LogWrite, Meta, MetaWrite, Replay, SegmentNumber, Snapshot};
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
+use crate::replica::follow::Follow;
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
+use crate::replica::serve::Serve;
 use crate::replica::store::{Bound, Store};
 use crate::types::{ClientId, ClusterId, Dest, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
@@ -199,6 +204,8 @@ pub struct Replica {
     door: Door,
     reads: Reads,
     compared: Compared,
+    serve: Serve,
+    follow: Follow,
     replies: Replies,
     scratch: Vec<u8>,
     cluster_if_founding: ClusterId,
@@ -242,8 +249,9 @@ impl Replica {
             Input::Unreachable(_) => {}
             Input::Turn => self.turn(out),
             Input::Leave => self.leaving = self.leaving.or(Some(now)),
+            Input::Read { token, bytes } => self.on_read(token, bytes, out),
+            Input::Stream { from, frame } => self.on_stream(from, frame),
             Input::Snapshot { slot, made } => self.on_snapshot(slot, made, out),
-            Input::Read { .. } | Input::Stream { .. } => {}
         }
     }
 
@@ -328,6 +336,7 @@ impl Replica {
         self.keep_house(out);
         self.ask_and_answer_reads();
         self.leave_when_settled(out);
+        self.catch_up(out);
         self.journal_mark(out);
         let check = self.compared.check();
         self.group.speak(now, check, &mut out.net);
@@ -465,7 +474,8 @@ impl Replica {
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
         let leave = self.leaving.map(|since| since.after_ns(LEAVE_WAIT_NS));
-        [self.group.deadline(self.machine.due()), mark, reads, leave].into_iter().flatten().min()
+        let catch_up = self.catch_up_deadline();
+        [self.group.deadline(self.machine.due()), mark, reads, leave, catch_up].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from

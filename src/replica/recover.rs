@@ -6,9 +6,11 @@ use crate::log::{Meta, Replay, Snapshot};
 use crate::marks;
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
+use crate::replica::follow::Follow;
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
+use crate::replica::serve::Serve;
 use crate::replica::store::{Resume, Store};
 use crate::replica::{Config, Level, Outbox, Pending, Replica, Stored};
 use crate::rng::Rng;
@@ -66,6 +68,8 @@ impl Replica {
             door: Door::default(),
             reads: Reads::default(),
             compared: Compared::default(),
+            serve: Serve::new(now),
+            follow: Follow::new(me),
             replies: Replies::default(),
             scratch: Vec::new(),
             leaving: None,

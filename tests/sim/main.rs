@@ -23,6 +23,7 @@ mod plan;
 mod queues;
 mod runner;
 mod store;
+mod streams;
 mod tally;
 mod trace;
 pub mod transcript;
