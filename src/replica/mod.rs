@@ -5,6 +5,7 @@
 //! turn of the loop any number of events may be handed over; [`Input::Turn`] ends it: then messages are packed,
 //! slots announced and logged, and what must be said is said, once for all of them.
 
+pub mod attendance;
 mod catchup;
 pub mod compare;
 pub mod door;
@@ -322,6 +323,7 @@ impl Replica {
                 self.install(view, out);
             }
         }
+        self.attend();
         let due = self.machine.due();
         if let Some(regular) = self.group.regular_mut() {
             while regular.flow.is_open() {
@@ -474,8 +476,8 @@ impl Replica {
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
         let leave = self.leaving.map(|since| since.after_ns(LEAVE_WAIT_NS));
-        let catch_up = self.catch_up_deadline();
-        [self.group.deadline(self.machine.due()), mark, reads, leave, catch_up].into_iter().flatten().min()
+        let (catch_up, attend) = (self.catch_up_deadline(), self.attend_at());
+        [self.group.deadline(self.machine.due()), mark, reads, leave, catch_up, attend].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from
