@@ -10,6 +10,7 @@ mod catchup;
 pub mod compare;
 pub mod door;
 pub mod follow;
+mod house;
 pub mod journal;
 pub mod machine;
 pub mod read;
@@ -18,6 +19,7 @@ mod requests;
 pub mod serve;
 pub mod session;
 pub mod status;
+pub mod store;
 pub mod tail;
 mod views;
 
@@ -33,12 +35,13 @@ use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
 use crate::replica::serve::Serve;
+use crate::replica::store::Store;
 use crate::replica::tail::Tail;
 use crate::replica::views::Waits;
 use crate::types::{ClientId, ClusterId, Dest, Digest, Epoch, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
-use crate::wire::view::{Book, Durability, Peer, Policy};
+use crate::wire::view::{Book, Durability, Peer, Policy, View};
 
 /// What a replica is told at start. Everything a run depends on besides its disk and its events.
 #[derive(Clone, Debug)]
@@ -70,6 +73,10 @@ pub struct Config {
 pub struct Stored<'a> {
     pub meta: Option<Meta>,
     pub log: Replay<'a>,
+    /// The newest snapshot that is whole, and the state in it.
+    pub snapshot: Option<(Snapshot, &'a [u8])>,
+    /// The slots of that and of the older ones, rising.
+    pub snapshots: Vec<Slot>,
 }
 
 /// One event.
@@ -202,6 +209,9 @@ pub struct Replica {
     waits: Waits,
     group: Group,
     journal: Journal,
+    store: Store,
+    /// The view of a state that came from another replica and is not on the disk yet.
+    arrived: Option<View>,
     tail: Tail,
     /// The epoch of the last slot applied.
     applied_epoch: Epoch,
@@ -250,7 +260,7 @@ impl Replica {
             Input::Leave => self.leave(),
             Input::Read { token, bytes } => self.on_read(token, bytes, out),
             Input::Stream { from, frame } => self.on_stream(from, frame, out),
-            Input::Snapshot { .. } => {}
+            Input::Snapshot { slot, made } => self.on_snapshot(slot, made, out),
         }
     }
 
@@ -314,6 +324,7 @@ impl Replica {
         }
         self.log_known(out);
         self.apply_committed();
+        self.keep_house(out);
         self.ask_and_answer_reads();
         self.leave_when_settled(out);
         self.journal_mark(out);
