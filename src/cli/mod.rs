@@ -4,8 +4,10 @@
 //! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
+pub mod follow;
 pub mod group;
 pub mod input;
+pub mod lease;
 pub mod line;
 pub mod options;
 pub mod output;

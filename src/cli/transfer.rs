@@ -1,7 +1,9 @@
 //! Many items at once: `push` packs what is there into batches and keeps several under way; `pop` asks ahead of what
 //! it has written, but by no more than a bounded number of items, for these are lost if it dies.
 
+use crate::cli::follow::follow;
 use crate::cli::input::{Input, Next};
+use crate::cli::lease::{asked, wait_ms};
 use crate::cli::line::unescape;
 use crate::cli::output::{complain, Output};
 use crate::cli::queue::{print_items, try_print_items};
@@ -252,11 +254,18 @@ impl Push {
 pub fn pop(call: &Call<'_>) -> Result<Plan, Refusal> {
     let count = decimal(call.option(b'n').unwrap_or(b"1"));
     let count = count.ok_or_else(|| Refusal::Usage("COUNT is a whole number".to_string()))?;
-    let label = call.label()?.to_string();
+    let (label, wait_ms) = (call.label()?.to_string(), wait_ms(call)?);
+    let target = Target::Label(&label);
     if count == 1 {
         let mut bytes = Vec::new();
-        QueueOperation::Pop { target: Target::Label(&label), count: 1 }.encode(&mut bytes);
-        return Ok(Plan::Ask { ask: Ask::Request, bytes, print: print_items });
+        match wait_ms {
+            0 => QueueOperation::Pop { target, count: 1 }.encode(&mut bytes),
+            wait_ms => QueueOperation::PopWait { target, count: 1, wait_ms }.encode(&mut bytes),
+        }
+        return Ok(Plan::Ask { ask: asked(wait_ms), bytes, print: print_items });
+    }
+    if wait_ms > 0 {
+        return Ok(Plan::Run(Box::new(move |session, out| follow(&label, count, wait_ms, session, out))));
     }
     Ok(Plan::Run(Box::new(move |session, out| pop_many(&label, count, session, out))))
 }
