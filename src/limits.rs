@@ -44,8 +44,20 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = ANSWER_BYTES_MAX + (4 << 10);
 pub const SESSION_WINDOW: u64 = 4096;
 /// Sessions in the replicated table.
 pub const SESSIONS_MAX: usize = 100_000;
-/// A session that nobody speaks for is forgotten after this much group time.
+/// A session without a request, nor word that it is connected, is forgotten after this much group time.
 pub const SESSION_IDLE_NS: u64 = 600 * 1_000_000_000;
+/// One whose latest connection is lost, after this much.
+pub const SESSION_GRACE_NS: u64 = 30 * 1_000_000_000;
+/// And a kept one that nobody speaks for, after this much: a week.
+pub const SESSION_KEEP_NS: u64 = 7 * 24 * 3600 * 1_000_000_000;
+/// How often a replica orders which quiet sessions are connected to it.
+pub const CONNECTED_EVERY_NS: u64 = SESSION_IDLE_NS / 4;
+/// Sessions that one such operation names.
+pub const CONNECTED_MAX: usize = 2048;
+/// Lost connections that a replica remembers until it can order that they are.
+pub const LOST_MAX: usize = 100_000;
+/// Bytes of a session's unseen answers from which on its further requests are answered `busy`.
+pub const SESSION_ANSWER_BYTES_MAX: u64 = 8 << 20;
 /// Client connections of one replica.
 pub const CLIENTS_MAX: usize = 10_000;
 /// Bytes waiting to be written to one client before the replica stops reading from it.
@@ -148,6 +160,9 @@ const _: () = assert!((RECORD_BYTES_MAX as u64) * 2 < SEGMENT_BYTES, "a slot's r
 const _: () = assert!(BATCH_BYTES_MAX < OPERATION_BYTES_MAX, "a batch push must be an operation");
 const _: () = assert!(ANSWER_BYTES_MAX > ITEM_BYTES_MAX, "every item must fit an answer");
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
+const _: () = assert!(CONNECTED_EVERY_NS * 2 < SESSION_IDLE_NS, "a lost word must not cost a connected session");
+const _: () = assert!(SESSION_GRACE_NS < SESSION_IDLE_NS, "a lost connection must not prolong a session");
+const _: () = assert!(CONNECTED_MAX * 20 < OPERATION_BYTES_MAX, "the connected sessions must fit an operation");
 const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");
 /// Bytes kept free in a datagram for its header, whoever is heard.
 pub const HEADER_ROOM_BYTES: usize = 232;

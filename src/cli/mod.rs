@@ -4,6 +4,7 @@
 //! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
+pub mod exact;
 pub mod follow;
 pub mod group;
 pub mod input;
@@ -12,6 +13,7 @@ pub mod line;
 pub mod options;
 pub mod output;
 pub mod pipe;
+pub mod position;
 pub mod prompt;
 pub mod queue;
 pub mod table;

@@ -5,6 +5,7 @@
 //! turn of the loop any number of events may be handed over; [`Input::Turn`] ends it: then messages are packed,
 //! slots announced and logged, and what must be said is said, once for all of them.
 
+pub mod attendance;
 pub mod compare;
 pub mod door;
 pub mod journal;
@@ -306,6 +307,7 @@ impl Replica {
                 self.install(view, out);
             }
         }
+        self.attend();
         let due = self.machine.due();
         if let Some(regular) = self.group.regular_mut() {
             while regular.flow.is_open() {
@@ -433,7 +435,7 @@ impl Replica {
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
         let leave = self.leaving.map(|since| since.after_ns(LEAVE_WAIT_NS));
-        [self.group.deadline(self.machine.due()), mark, reads, leave].into_iter().flatten().min()
+        [self.group.deadline(self.machine.due()), mark, reads, leave, self.attend_at()].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from

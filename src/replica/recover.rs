@@ -50,7 +50,7 @@ impl Replica {
             config,
             meta,
             pending: Vec::new(),
-            door: Door::default(),
+            door: Door::new(rng.next_u64()),
             reads: Reads::default(),
             compared: Compared::default(),
             replies: Replies::default(),

@@ -13,3 +13,4 @@ mod lab;
 mod net;
 mod order;
 mod relay;
+mod sessions;
