@@ -30,7 +30,7 @@ pub fn asked(wait_ms: u64) -> Ask {
     }
 }
 
-fn no_span(what: &str) -> String {
+pub fn no_span(what: &str) -> String {
     format!("{what} takes a number of seconds, at most {}", SPAN_MS_MAX / 1000)
 }
 

@@ -203,6 +203,9 @@ pub static COMMANDS: &[Command] = &[
     command!("push" "[OPTION...] LABEL [ITEM...]" "appends items, or the lines of stdin; makes the queue if needed"
         Some(&[
             flag(b'v', "print how many"),
+            long("delay", "SECS", "ready not before so long"),
+            long("priority", "N", "smaller ones come first (0)"),
+            long("id", "KEY", "a push with a KEY that was pushed within the hour is dropped"),
             long("session", "FILE", "remember in FILE how far it came: killed and run again it goes on there"),
         ]), (1, ANY), false, transfer::push),
     command!("session" "end FILE" "ends the session that FILE keeps, and removes FILE"

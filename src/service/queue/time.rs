@@ -35,7 +35,7 @@ impl Queue {
 
     /// The queue, if items are ready here and somebody waits for them.
     pub(super) fn stirred(&self, id: QueueId) -> Option<QueueId> {
-        (!self.waiters.is_empty() && !self.contents.ready.is_empty()).then_some(id)
+        (self.waiters.first().is_some() && !self.contents.ready.is_empty()).then_some(id)
     }
 }
 
@@ -92,12 +92,24 @@ impl Queues {
         }
     }
 
-    /// Nobody waits any more for this session.
-    pub(super) fn leave_lines(&mut self, session: SessionId) {
+    fn lines_of(&self, session: SessionId) -> Vec<(Who, (QueueId, Arrival))> {
         let first = Who { session, number: RequestNumber(0) };
         let last = Who { session, number: RequestNumber(u64::MAX) };
-        let places: Vec<_> = self.waiting.range(first..=last).map(|(&who, &place)| (who, place)).collect();
-        for (who, (id, arrival)) in places {
+        self.waiting.range(first..=last).map(|(&who, &place)| (who, place)).collect()
+    }
+
+    /// This session's waiters step aside while it has no connection, lest they be served in vain; when it is `here`
+    /// again they have their old places in line.
+    pub(super) fn step_aside(&mut self, at: At, session: SessionId, here: bool, out: &mut Answers) {
+        for (_, (id, arrival)) in self.lines_of(session) {
+            self.change(id, |queue| queue.waiters.step(arrival, here));
+            self.serve(at, id, out);
+        }
+    }
+
+    /// Nobody waits any more for this session.
+    pub(super) fn leave_lines(&mut self, session: SessionId) {
+        for (who, (id, arrival)) in self.lines_of(session) {
             self.waiting.remove(&who);
             self.change(id, |queue| queue.waiters.leave(arrival));
         }
