@@ -2,7 +2,7 @@ use ftq::client::{Cap, Client, Code, Error, PushOptions, Server};
 use std::time::Duration;
 
 /// What a worker does with the jobs of a queue.
-fn work(servers: Vec<Server>) -> Result<(), Error> {
+pub fn work(servers: Vec<Server>) -> Result<(), Error> {
     let mut client = Client::new(servers, Duration::from_secs(10));
     client.set_limit("jobs", Cap::At(1000), Cap::Keep)?;
     client.push("jobs", b"sweep")?;

@@ -3,6 +3,7 @@
 
 use super::waiters::Arrival;
 use super::{Queue, QueueId, Queues};
+use crate::broken;
 use crate::limits::MOMENTS_STEP;
 use crate::service::{Answers, Who};
 use crate::types::{At, GroupTime, RequestNumber, SessionId};
@@ -23,7 +24,8 @@ impl Queue {
     fn next_end(&self) -> Option<(GroupTime, Ends)> {
         let lease = self.contents.next_lease_end().map(|moment| (moment, Ends::Lease));
         let delay = self.contents.next_delay_end().map(|moment| (moment, Ends::Delay));
-        let wait = self.waiters.next_end().map(|(moment, arrival)| (moment, Ends::Wait(arrival)));
+        let wait = self.waiters.next_end().filter(|_| !broken::is("wait-without-end"));
+        let wait = wait.map(|(moment, arrival)| (moment, Ends::Wait(arrival)));
         let key = self.keys.next_end().map(|moment| (moment, Ends::Key));
         [lease, delay, wait, key].into_iter().flatten().min()
     }
@@ -101,6 +103,9 @@ impl Queues {
     /// This session's waiters step aside while it has no connection, lest they be served in vain; when it is `here`
     /// again they have their old places in line.
     pub(super) fn step_aside(&mut self, at: At, session: SessionId, here: bool, out: &mut Answers) {
+        if broken::is("absent-waiter-served") {
+            return;
+        }
         for (_, (id, arrival)) in self.lines_of(session) {
             self.change(id, |queue| queue.waiters.step(arrival, here));
             self.serve(at, id, out);
@@ -109,6 +114,9 @@ impl Queues {
 
     /// Nobody waits any more for this session.
     pub(super) fn leave_lines(&mut self, session: SessionId) {
+        if broken::is("dead-waiter-served") {
+            return;
+        }
         for (who, (id, arrival)) in self.lines_of(session) {
             self.waiting.remove(&who);
             self.change(id, |queue| queue.waiters.leave(arrival));

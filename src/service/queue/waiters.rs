@@ -1,6 +1,7 @@
 //! Pops and takes that wait for items of one queue, in the order in which they came: who came first is served first,
 //! whatever replica it is connected to. Who has lost its connection stands aside, and is not served until it is back.
 
+use crate::broken;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::service::Who;
 use crate::types::{GroupTime, RequestNumber};
@@ -73,7 +74,9 @@ impl Waiters {
 
     /// Who is in line, and came first.
     pub fn first(&self) -> Option<Arrival> {
-        self.line.first_key_value().map(|(&arrival, _)| arrival)
+        let last = broken::is("last-come-first-served");
+        let next = if last { self.line.last_key_value() } else { self.line.first_key_value() };
+        next.map(|(&arrival, _)| arrival)
     }
 
     /// Whose wait ends first, and when.
