@@ -138,6 +138,38 @@ pub const CHANGE_FRAME_BYTES_MAX: usize = 24 << 10;
 /// Change frames of one peer that may be here in part.
 pub const CHANGE_PARTS_MAX: usize = 8;
 
+// ---- streams between replicas
+/// Bytes of records or of a snapshot that one frame carries, but always one record.
+pub const STREAM_PIECE_BYTES: usize = 256 << 10;
+/// Bytes of one frame, its length field not counted.
+pub const STREAM_FRAME_BYTES_MAX: usize = SLOT_BYTES_MAX + (1 << 10);
+/// Frames that answer one request, at most.
+pub const STREAM_FRAMES_MAX: u8 = 16;
+/// Bytes of a snapshot that a joiner takes.
+pub const STATE_BYTES_MAX: u64 = 64 << 30;
+/// Bytes a second that a replica reads and sends for those who catch up: what is left is for the living.
+pub const SERVE_BYTES_PER_SECOND: u64 = 64 << 20;
+/// Bytes that it may send at once after a quiet time.
+pub const SERVE_BURST_BYTES: u64 = 1 << 20;
+/// Reads that it has under way for them.
+pub const SERVE_READS_MAX: usize = 4;
+/// A source that brings nothing for this long is given up for another; doubled each time.
+pub const FOLLOW_WAIT_NS: u64 = 100 * 1_000_000;
+/// And at most.
+pub const FOLLOW_WAIT_MAX_NS: u64 = 2_000 * 1_000_000;
+/// How soon a source that has no more is asked again.
+pub const FOLLOW_AGAIN_NS: u64 = 20 * 1_000_000;
+/// Connections with other replicas, both ways.
+pub const PEER_CONNECTIONS_MAX: usize = 40;
+/// Bytes waiting to be written to one of them; what is beyond is dropped.
+pub const PEER_UNSENT_BYTES_MAX: usize = 8 << 20;
+/// How long a connection to another replica may take to come about.
+pub const PEER_CONNECT_WAIT_NS: u64 = 1_000 * 1_000_000;
+/// How soon it is tried again.
+pub const PEER_CONNECT_AGAIN_NS: u64 = 100 * 1_000_000;
+/// A connection with another replica on which nothing is said for this long is closed.
+pub const PEER_IDLE_NS: u64 = 30_000 * 1_000_000;
+
 /// Earlier views whose bases a view remembers.
 pub const CHAIN_MAX: usize = 64;
 
@@ -159,6 +191,9 @@ const _: () = assert!(OPERATION_BYTES_MAX < SLOT_BYTES_MAX, "the largest operati
 const _: () = assert!((RECORD_BYTES_MAX as u64) * 2 < SEGMENT_BYTES, "a slot's record must fit a segment");
 const _: () = assert!(BATCH_BYTES_MAX < OPERATION_BYTES_MAX, "a batch push must be an operation");
 const _: () = assert!(ANSWER_BYTES_MAX > ITEM_BYTES_MAX, "every item must fit an answer");
+const _: () =
+    assert!(STREAM_PIECE_BYTES * (STREAM_FRAMES_MAX as usize) + STREAM_FRAME_BYTES_MAX < PEER_UNSENT_BYTES_MAX);
+const _: () = assert!(PEER_CONNECTIONS_MAX > 2 * REPLICAS_MAX, "each replica may connect to each other");
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
 const _: () = assert!(CONNECTED_EVERY_NS * 2 < SESSION_IDLE_NS, "a lost word must not cost a connected session");
 const _: () = assert!(SESSION_GRACE_NS < SESSION_IDLE_NS, "a lost connection must not prolong a session");

@@ -9,7 +9,7 @@
 use byteorder::{BigEndian, ByteOrder};
 use twox_hash::XxHash3_64;
 
-use crate::limits::SNAPSHOT_HEADER_BYTES_MAX;
+use crate::limits::{SNAPSHOT_HEADER_BYTES_MAX, STATE_BYTES_MAX};
 use crate::types::{Digest, GroupTime, Slot};
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
 use crate::wire::view::View;
@@ -19,6 +19,24 @@ const FORMAT: u16 = 1;
 const CRC_AT: usize = 4;
 const CHECKED_FROM: usize = 8;
 const LENGTH_AT: usize = 8;
+const STATE_BYTES_AT: usize = LENGTH_AT + 4 + 2 + 24;
+
+/// Bytes that tell how long a snapshot file is.
+pub const FRONT_BYTES: usize = STATE_BYTES_AT + 8;
+
+/// How long a snapshot file is that begins so. Nothing is checked but that it is no nonsense.
+pub fn file_bytes(front: &[u8]) -> Decoded<u64> {
+    let mut r = Reader::new(front);
+    if r.take(MAGIC.len(), "magic")? != MAGIC {
+        return Err(DecodeError { field: "magic" });
+    }
+    r.take(LENGTH_AT - CRC_AT, "checksum")?;
+    let header = r.u32("header bytes")?;
+    r.take(STATE_BYTES_AT - LENGTH_AT - 4, "format")?;
+    let state = r.u64("state bytes")?;
+    let total = u64::from(header).checked_add(state).filter(|total| *total <= STATE_BYTES_MAX);
+    total.filter(|total| *total > FRONT_BYTES as u64).ok_or(DecodeError { field: "state bytes" })
+}
 
 /// What a snapshot is of.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -147,6 +165,9 @@ mod tests {
 
     quickcheck! {
         fn what_was_written_is_found(state: Vec<u8>) -> bool {
+            let whole = file(&state);
+            assert_eq!(file_bytes(&whole[..FRONT_BYTES]), Ok(whole.len() as u64));
+            assert!((0..FRONT_BYTES).all(|short| file_bytes(&whole[..short]).is_err()));
             Snapshot::decode(&file(&state)) == Ok((snapshot(2, 14), &state[..]))
         }
 

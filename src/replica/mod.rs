@@ -6,13 +6,16 @@
 //! slots announced and logged, and what must be said is said, once for all of them.
 
 pub mod attendance;
+mod catchup;
 pub mod compare;
 pub mod door;
+pub mod follow;
 pub mod journal;
 pub mod machine;
 pub mod read;
 mod recover;
 mod requests;
+pub mod serve;
 pub mod session;
 pub mod status;
 
@@ -23,9 +26,11 @@ use crate::limits::{LEAVE_WAIT_NS, PENDING_BYTES_MAX};
 use crate::log::{LogWrite, Meta, MetaWrite, Replay, SegmentNumber, Snapshot};
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
+use crate::replica::follow::Follow;
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
+use crate::replica::serve::Serve;
 use crate::types::{ClientId, ClusterId, Dest, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
@@ -193,6 +198,8 @@ pub struct Replica {
     door: Door,
     reads: Reads,
     compared: Compared,
+    serve: Serve,
+    follow: Follow,
     replies: Replies,
     scratch: Vec<u8>,
     cluster_if_founding: ClusterId,
@@ -236,7 +243,9 @@ impl Replica {
             Input::Unreachable(_) => {}
             Input::Turn => self.turn(out),
             Input::Leave => self.leaving = self.leaving.or(Some(now)),
-            Input::Read { .. } | Input::Stream { .. } | Input::Snapshot { .. } => {}
+            Input::Read { token, bytes } => self.on_read(token, bytes, out),
+            Input::Stream { from, frame } => self.on_stream(from, frame),
+            Input::Snapshot { .. } => {}
         }
     }
 
@@ -321,6 +330,7 @@ impl Replica {
         self.apply_committed();
         self.ask_and_answer_reads();
         self.leave_when_settled(out);
+        self.catch_up(out);
         self.journal_mark(out);
         let check = self.compared.check();
         self.group.speak(now, check, &mut out.net);
@@ -435,7 +445,8 @@ impl Replica {
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
         let leave = self.leaving.map(|since| since.after_ns(LEAVE_WAIT_NS));
-        [self.group.deadline(self.machine.due()), mark, reads, leave, self.attend_at()].into_iter().flatten().min()
+        let (catch_up, attend) = (self.catch_up_deadline(), self.attend_at());
+        [self.group.deadline(self.machine.due()), mark, reads, leave, catch_up, attend].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from

@@ -6,9 +6,11 @@ use crate::log::{Meta, Replay};
 use crate::marks;
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
+use crate::replica::follow::Follow;
 use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
+use crate::replica::serve::Serve;
 use crate::replica::{Config, Level, Outbox, Pending, Replica, Stored};
 use crate::rng::Rng;
 use crate::types::{Birth, ClusterId, Epoch, Incarnation, Run, Time};
@@ -53,6 +55,8 @@ impl Replica {
             door: Door::new(rng.next_u64()),
             reads: Reads::default(),
             compared: Compared::default(),
+            serve: Serve::new(now),
+            follow: Follow::new(me),
             replies: Replies::default(),
             scratch: Vec::new(),
             found: Positions {

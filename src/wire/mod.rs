@@ -9,6 +9,7 @@ pub mod datagram;
 pub mod digest;
 pub mod operation;
 pub mod queue;
+pub mod stream;
 pub mod view;
 
 pub use codec::{DecodeError, Decoded};

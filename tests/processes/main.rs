@@ -13,5 +13,6 @@ mod lab;
 mod life;
 mod net;
 mod order;
+mod prompt;
 mod relay;
 mod sessions;

@@ -229,7 +229,7 @@ impl World {
     /// Does what a step asked for, then lets the judges look.
     fn carry_out(&mut self, index: usize, mut out: Outbox) -> Result<(), String> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } = &mut out;
-        assert!(streams.is_empty() && reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
+        assert!(reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
         let sends_first = self.nodes[index].sends_first;
         if sends_first && !self.say(index, net)? || !self.write(index, log, meta)? {
             return Ok(());
@@ -241,6 +241,12 @@ impl World {
             let (applied, digest) = replica.applied();
             self.judges.applied(index, applied, digest)?;
             judge_bounds(replica, self.plan.replicas)?;
+        }
+        for (to, bytes) in streams.drain(..) {
+            if self.burns(index, Boundary::Send)? {
+                return Ok(());
+            }
+            self.send_stream(index, to, bytes)?;
         }
         for (connection, bytes) in clients.drain(..) {
             if self.burns(index, Boundary::Client)? {

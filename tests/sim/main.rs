@@ -22,6 +22,7 @@ mod options;
 mod plan;
 mod queues;
 mod runner;
+mod streams;
 mod tally;
 mod trace;
 pub mod transcript;

@@ -156,6 +156,7 @@ pub fn cleared(mut out: Outbox) -> Outbox {
     out.net.clear();
     out.clients.clear();
     out.hang_up.clear();
+    out.streams.clear();
     out.notes.clear();
     out.marks.clear();
     out.stop = None;

@@ -22,6 +22,7 @@ use super::judges::Judges;
 use super::net::Net;
 use super::node::Node;
 use super::plan::{LastAct, Plan};
+use super::streams::{StreamFrame, Streams};
 use super::tally::Tally;
 use super::trace::Trace;
 use super::wiretap::Wiretap;
@@ -36,6 +37,7 @@ pub enum Event {
     Start { node: usize },
     Datagram { to: usize, from: IpAddr, bytes: Bytes },
     Unreachable { to: usize, peer: usize },
+    Stream { frame: StreamFrame },
     Turn { node: usize, life: u32 },
     Wake { node: usize, life: u32 },
     SyncEnds { node: usize, life: u32, lane: Lane },
@@ -97,6 +99,7 @@ pub struct World {
     /// When each client is to be woken; other wakes are out of date.
     pub client_wakes: Vec<Option<Nanos>>,
     pub connections: BTreeMap<ClientId, Connection>,
+    pub streams: Streams,
     pub judges: Judges,
     pub wiretap: Wiretap,
     pub tally: Tally,
@@ -141,6 +144,7 @@ impl World {
             client_wakes: vec![None; clients.len()],
             clients,
             connections: BTreeMap::new(),
+            streams: Streams::default(),
             judges,
             wiretap: Wiretap::default(),
             tally: Tally::default(),
@@ -234,6 +238,7 @@ impl World {
             Event::Start { node } => self.start(node),
             Event::Datagram { to, from, bytes } => self.on_datagram(to, from, &bytes),
             Event::Unreachable { to, peer } => self.on_unreachable(to, peer),
+            Event::Stream { frame } => self.on_stream(&frame),
             Event::Turn { node, life } => self.on_turn(node, life),
             Event::Wake { node, life } => self.on_wake(node, life),
             Event::SyncEnds { node, life, lane } => self.on_sync(node, life, lane),
@@ -262,6 +267,7 @@ impl World {
     /// Which host's loop must run for this to be noticed.
     fn host_of(&self, event: &Event) -> Option<usize> {
         match *event {
+            Event::Stream { ref frame } => Some(frame.to),
             Event::Datagram { to, .. } | Event::Unreachable { to, .. } => Some(to),
             Event::Turn { node, .. } | Event::Wake { node, .. } | Event::Durable { node, .. } => Some(node),
             Event::Leave { node } => Some(node),
