@@ -120,6 +120,8 @@ pub const PROBE_AGAIN_NS: u64 = 2_000 * 1_000_000;
 pub const PROBE_AGAIN_MAX_NS: u64 = 120_000 * 1_000_000;
 /// A proposer says again what is unanswered after this time.
 pub const CHANGE_AGAIN_NS: u64 = 20 * 1_000_000;
+/// Each connected voter with a higher id gives a proposer this much more patience.
+pub const CHANGE_STEP_NS: u64 = 100 * 1_000_000;
 /// How long it waits for further promises once it has a quorum.
 pub const CHANGE_GATHER_NS: u64 = 100 * 1_000_000;
 /// How long a replica that was asked to stop waits for what it has taken in to be answered.
@@ -137,6 +139,28 @@ pub const SLOT_BYTES_MAX: usize = 2 << 20;
 pub const CHANGE_FRAME_BYTES_MAX: usize = 24 << 10;
 /// Change frames of one peer that may be here in part.
 pub const CHANGE_PARTS_MAX: usize = 8;
+
+// ---- who is heard, and who may be in
+/// Earlier births of one replica that are known not to be new ones.
+pub const BIRTHS_REMEMBERED_MAX: usize = 8;
+/// A birth that was left behind returns only after this many times the suspicion time of silence.
+pub const BIRTH_RETURN_FACTOR: u64 = 10;
+/// Nobody sends so many packets between two that arrive.
+pub const PACKET_JUMP_MAX: u64 = 1 << 32;
+/// A complaint about a slow member ends after this many times the suspicion time.
+pub const COMPLAINT_FACTOR: u64 = 10;
+/// A proposer whose turn is not the first waits up to this much longer, at random.
+pub const CHANGE_JITTER_NS: u64 = 50 * 1_000_000;
+/// Joiners are gathered for this long from the first that is ready.
+pub const JOIN_DEBOUNCE_NS: u64 = 100 * 1_000_000;
+/// How long a replica that was put out for the second time waits before it is let in again; doubled each time.
+pub const REJOIN_WAIT_NS: u64 = 1_000 * 1_000_000;
+/// And at most.
+pub const REJOIN_WAIT_MAX_NS: u64 = 60_000 * 1_000_000;
+/// One that was not put out for this long begins anew.
+pub const REJOIN_CALM_NS: u64 = 120_000 * 1_000_000;
+const _: () = assert!(REJOIN_CALM_NS > REJOIN_WAIT_MAX_NS, "no wait is forgotten before it is over");
+const _: () = assert!(CHANGE_JITTER_NS < CHANGE_STEP_NS, "the order of proposers must survive the jitter");
 
 // ---- streams between replicas
 /// Bytes of records or of a snapshot that one frame carries, but always one record.
@@ -163,6 +187,9 @@ pub const FOLLOW_AGAIN_NS: u64 = 20 * 1_000_000;
 pub const PEER_CONNECTIONS_MAX: usize = 40;
 /// Bytes waiting to be written to one of them; what is beyond is dropped.
 pub const PEER_UNSENT_BYTES_MAX: usize = 8 << 20;
+/// What was written to another replica and is not acknowledged by its host for this long ends the connection: a new one
+/// comes through sooner than the kernel's next attempt on the old.
+pub const PEER_STALL_MS: i32 = 2_000;
 /// How long a connection to another replica may take to come about.
 pub const PEER_CONNECT_WAIT_NS: u64 = 1_000 * 1_000_000;
 /// How soon it is tried again.

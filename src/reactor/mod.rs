@@ -254,6 +254,7 @@ impl Reactor {
         let mut faults = self.faults.as_mut().map(|(_, faults)| faults);
         if let Some(faults) = &mut faults {
             self.udp.send(now, &faults.take_due(now), None);
+            faults.delay_frames(now, streams);
         }
         self.udp.send(now, net, faults);
         net.clear();

@@ -23,7 +23,7 @@ use std::hash::{Hash, Hasher};
 pub use crate::wire::change::{ChangeFrame, LogEnd, Promise};
 pub use acceptor::Acceptor;
 pub use frame::Action;
-pub use proposer::Phase;
+pub use proposer::{next_members, Phase};
 
 use crate::broken::is as is_broken;
 use crate::types::{Epoch, ReplicaId, Run, Time};

@@ -74,6 +74,13 @@ impl Change {
         }
     }
 
+    /// Whether an attempt of this replica's at the decree that is open now is under way.
+    pub fn is_proposing(&self) -> bool {
+        let newest = self.acceptor.newest().map(|view| view.epoch);
+        let is_decided = |value: &View| newest.is_some_and(|epoch| value.epoch <= epoch);
+        self.proposal.as_ref().is_some_and(|p| !p.value.as_ref().is_some_and(is_decided))
+    }
+
     /// No ballot is spoken of before its own promise is durable.
     fn say_prepare(out: &mut Vec<Action>, to: ReplicaId, ballot: Ballot, view: &View) {
         let frame = ChangeFrame::Prepare { ballot, view: view.clone() };
@@ -294,20 +301,27 @@ impl Proposal {
         let here = |p: &&Promise| {
             !p.leaving && !self.left_out.contains(&p.run.id) && around.connected.get(&p.run.id) == Some(&p.run)
         };
-        let voters: Vec<Run> =
-            self.promises.values().filter(here).filter(|p| p.voter && votes(e, p.run)).map(|p| p.run).collect();
-        let mut best = largest_clique(&voters, around);
+        let voters = self.promises.values().filter(here).filter(|p| p.voter && votes(e, p.run)).map(|p| p.run);
         let outsiders = self.promises.values().filter(here).filter(|p| !p.voter && around.joining.contains(&p.run.id));
-        for outsider in outsiders.rev() {
-            let id = outsider.run.id;
-            let full = best.len() == REPLICAS_MAX;
-            if !full && best.iter().all(|m| m.id != id && around.are_connected(m.id, id)) {
-                best.push(outsider.run);
-            }
-        }
-        best.sort_by_key(|m| m.id);
-        best
+        next_members(&voters.collect::<Vec<Run>>(), outsiders.map(|p| p.run), around)
     }
+}
+
+/// The members of the next view, out of voters and outsiders that may be in it, both sorted by id.
+pub fn next_members(
+    voters: &[Run],
+    outsiders: impl DoubleEndedIterator<Item = Run>,
+    around: &Surroundings,
+) -> Vec<Run> {
+    let mut best = largest_clique(voters, around);
+    for outsider in outsiders.rev() {
+        let full = best.len() == REPLICAS_MAX;
+        if !full && best.iter().all(|m| m.id != outsider.id && around.are_connected(m.id, outsider.id)) {
+            best.push(outsider);
+        }
+    }
+    best.sort_by_key(|m| m.id);
+    best
 }
 
 /// The largest set of these that are connected with each other; of equal ones that with the greater ids, the
