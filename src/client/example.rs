@@ -1,3 +1,5 @@
+//! An item's whole life, as a program has it.
+
 use ftq::client::{Cap, Client, Code, Error, PushOptions, Server};
 use std::time::Duration;
 

@@ -373,33 +373,6 @@ fn only_so_many_wait() {
     assert_eq!(told(&out).iter().map(|t| (t.0, t.1)).collect::<Vec<_>>(), [(WAITERS_MAX as u64, Code::Busy)]);
 }
 
-/// Prints what an item costs: `cargo test --lib bytes_of_an_item -- --nocapture`.
-#[test]
-fn bytes_of_an_item_are_few() {
-    const ITEMS: u64 = 1 << 20;
-    let mut queues = Queues::default();
-    let batch = vec![&b"sixteen bytes..."[..]; BATCH_ITEMS_MAX];
-    let (mut bytes, mut out) = (Vec::new(), Answers::default());
-    QueueOperation::encode_push(&mut bytes, JOBS, batch.into_iter());
-    for slot in 1..=ITEMS / BATCH_ITEMS_MAX as u64 {
-        queues.apply(At { slot: Slot(slot), position: 0, time: GroupTime(slot) }, who(1, slot), &bytes[1..], &mut out);
-        out.clear();
-    }
-    let ready = queues.memory_bytes() as f64 / ITEMS as f64;
-    let mut take = Vec::new();
-    let count = BATCH_ITEMS_MAX;
-    QueueOperation::Take { target: JOBS, count, lease_ms: 1000, wait_ms: 0 }.encode(&mut take);
-    for slot in 1..=8 {
-        queues.apply(At { slot: Slot(500 + slot), ..At::default() }, who(2, slot), &take[1..], &mut out);
-    }
-    let leased = 8 * BATCH_ITEMS_MAX as u64;
-    let each = queues.memory_bytes() as f64 - ready * (ITEMS - leased) as f64;
-    let each = each / leased as f64;
-    println!("an item of 16 bytes takes {ready:.2} bytes while ready, {each:.0} while leased");
-    assert!(ready * 10e6 < (2_u64 << 30) as f64 / 8.0, "ten million of them fit 2 GiB many times: {ready}");
-    assert!(each * 1e6 < (2_u64 << 30) as f64 / 4.0, "and millions under lease: {each}");
-}
-
 /// What an operation is made of.
 type Made = (u8, u8, u8, u16);
 
