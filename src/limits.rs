@@ -187,6 +187,9 @@ pub const FOLLOW_AGAIN_NS: u64 = 20 * 1_000_000;
 pub const PEER_CONNECTIONS_MAX: usize = 40;
 /// Bytes waiting to be written to one of them; what is beyond is dropped.
 pub const PEER_UNSENT_BYTES_MAX: usize = 8 << 20;
+/// What was written to another replica and is not acknowledged by its host for this long ends the connection: a new one
+/// comes through sooner than the kernel's next attempt on the old.
+pub const PEER_STALL_MS: i32 = 2_000;
 /// How long a connection to another replica may take to come about.
 pub const PEER_CONNECT_WAIT_NS: u64 = 1_000 * 1_000_000;
 /// How soon it is tried again.

@@ -56,3 +56,5 @@ impl Replica {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole;

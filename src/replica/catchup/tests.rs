@@ -438,7 +438,7 @@ fn what_is_gone_from_the_disk_is_not_promised() {
     let mut world = World::new(5, 40, 20, &[40, 40], false);
     world.sources[0].segments.clear();
     world.follow.want(world.now, Position::default(), Some(Slot(40)), &world.ids());
-    assert!(world.until(1_000, |w| w.reached() == Slot(40)), "the other one has it");
+    assert!(world.until(40, |w| w.reached() == Slot(40)), "the other one has it, and is asked at once");
     assert_eq!(world.sources[0].serve.counters.later, 1);
     world.check(0);
 }
