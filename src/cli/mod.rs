@@ -110,9 +110,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     let taken = match scanned {
         Ok(taken) => taken,
         Err(why) => {
-            // What stands behind the mistake is not known; what is meant is.
-            let options = words.iter().take_while(|word| word.starts_with(b"-"));
-            let json = options.into_iter().any(|word| word == b"-j" || word == b"--json");
+            // The options were not read to their end: what is meant is plain all the same.
+            let json = words.iter().any(|word| word == b"-j" || word == b"--json");
             return misused(&why, json || settings.style.json);
         }
     };
