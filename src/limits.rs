@@ -203,6 +203,13 @@ pub const CHAIN_MAX: usize = 64;
 // ---- the log
 /// Bytes of a log segment.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Segments of log after which a snapshot is taken, but not before the log has grown by this share of the state.
+pub const SNAPSHOT_SEGMENTS: u64 = 4;
+pub const SNAPSHOT_STATE_SHARE: u64 = 4;
+/// A snapshot that could not be made is tried again after this time.
+pub const SNAPSHOT_AGAIN_NS: u64 = 10 * 1_000_000_000;
+/// Bytes that one read of a file of the data directory asks for, at most.
+pub const READ_BYTES_MAX: u32 = 256 << 10;
 /// Bytes of one log record.
 pub const RECORD_BYTES_MAX: usize = SLOT_BYTES_MAX + 512;
 /// Bytes of a segment between two places that the log's index remembers.

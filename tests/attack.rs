@@ -486,7 +486,7 @@ fn a_log_that_lacks_its_beginning_stops_the_replica() {
     assert!(meta.is_some());
     let log = Replay { records: vec![RecordView { record, operations: &[] }], committed: Slot(5), ..Replay::default() };
     let mut out = Outbox::default();
-    Replica::recover(config(1, 1), Stored { meta, log }, Time(0), &mut out);
+    Replica::recover(config(1, 1), Stored { meta, log, ..Stored::default() }, Time(0), &mut out);
     assert_eq!(out.stop.map(|s| s.1), Some(70));
 }
 

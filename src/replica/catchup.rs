@@ -33,7 +33,7 @@ impl Replica {
         let sender = self.sender();
         let committed = self.committed();
         let view = self.meta.installed.as_ref();
-        let source = Source { sender, journal: &self.journal, view, committed, snapshots: &[] };
+        let source = Source { sender, journal: &self.journal, view, committed, snapshots: self.store.snapshots() };
         let mut lanes = Lanes { streams: &mut out.streams, reads: &mut out.reads };
         self.serve.on_read(token, bytes, &source, &mut lanes);
     }
@@ -44,7 +44,7 @@ impl Replica {
         let committed = self.committed();
         self.follow.tick(self.now, sender, &mut out.streams);
         let view = self.meta.installed.as_ref();
-        let source = Source { sender, journal: &self.journal, view, committed, snapshots: &[] };
+        let source = Source { sender, journal: &self.journal, view, committed, snapshots: self.store.snapshots() };
         let mut lanes = Lanes { streams: &mut out.streams, reads: &mut out.reads };
         self.serve.tick(self.now, &source, &mut lanes);
     }

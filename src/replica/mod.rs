@@ -18,6 +18,7 @@ mod requests;
 pub mod serve;
 pub mod session;
 pub mod status;
+pub mod store;
 
 use std::net::IpAddr;
 
@@ -31,6 +32,7 @@ use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
 use crate::replica::serve::Serve;
+use crate::replica::store::{Bound, Store};
 use crate::types::{ClientId, ClusterId, Dest, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
@@ -66,6 +68,10 @@ pub struct Config {
 pub struct Stored<'a> {
     pub meta: Option<Meta>,
     pub log: Replay<'a>,
+    /// The newest snapshot that is whole, and the state in it.
+    pub snapshot: Option<(Snapshot, &'a [u8])>,
+    /// The slots of that and of the older ones, rising.
+    pub snapshots: Vec<Slot>,
 }
 
 /// One event.
@@ -194,6 +200,7 @@ pub struct Replica {
     pending: Vec<(WriteNumber, Pending)>,
     group: Group,
     journal: Journal,
+    store: Store,
     machine: Machine,
     door: Door,
     reads: Reads,
@@ -245,7 +252,7 @@ impl Replica {
             Input::Leave => self.leaving = self.leaving.or(Some(now)),
             Input::Read { token, bytes } => self.on_read(token, bytes, out),
             Input::Stream { from, frame } => self.on_stream(from, frame),
-            Input::Snapshot { .. } => {}
+            Input::Snapshot { slot, made } => self.on_snapshot(slot, made, out),
         }
     }
 
@@ -328,6 +335,7 @@ impl Replica {
         }
         self.log_known(out);
         self.apply_committed();
+        self.keep_house(out);
         self.ask_and_answer_reads();
         self.leave_when_settled(out);
         self.catch_up(out);
@@ -416,6 +424,29 @@ impl Replica {
             self.compared.applied(slot, (self.machine.digest(), self.machine.answers_digest()));
         }
         regular.release(self.machine.applied());
+    }
+
+    /// Asks for a snapshot where one is due, and says what is needed no more. The header names the view in whose order
+    /// the slot is, so nothing is asked for before something of the view is applied.
+    fn keep_house(&mut self, out: &mut Outbox) {
+        let applied = self.machine.applied();
+        if let Some(regular) = self.group.regular().filter(|regular| applied > regular.view.base) {
+            let (segment_bytes, state_bytes) = (self.config.segment_bytes, self.machine.memory_bytes());
+            let bound = Bound { segment_bytes, state_bytes, rank: regular.rank, members: regular.view.members.len() };
+            if self.store.is_due(self.now, applied, &self.journal, &bound) {
+                self.store.ask(applied, &self.journal);
+                let (time, digest) = (self.machine.time(), self.machine.digest());
+                out.snapshot = Some(Snapshot { slot: applied, time, digest, view: regular.view.clone() });
+            }
+        }
+        out.trim = self.store.trim(&mut self.journal).or(out.trim.take());
+    }
+
+    fn on_snapshot(&mut self, slot: Slot, made: bool, out: &mut Outbox) {
+        self.store.on_snapshot(self.now, slot, made);
+        if !made {
+            out.notes.push((Level::Warning, format!("no snapshot of slot {slot}: tried again later")));
+        }
     }
 
     /// Looks at whether requests can be taken, and notes each change in one line.

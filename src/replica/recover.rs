@@ -2,7 +2,7 @@
 
 use crate::group::bootstrap::Founding;
 use crate::group::{Group, Settings};
-use crate::log::{Meta, Replay};
+use crate::log::{Meta, Replay, Snapshot};
 use crate::marks;
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
@@ -11,6 +11,7 @@ use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
 use crate::replica::serve::Serve;
+use crate::replica::store::{Resume, Store};
 use crate::replica::{Config, Level, Outbox, Pending, Replica, Stored};
 use crate::rng::Rng;
 use crate::types::{Birth, ClusterId, Epoch, Incarnation, Run, Time};
@@ -23,7 +24,7 @@ impl Replica {
         let mut rng = Rng::new(config.seed);
         let fresh =
             Meta { id: config.id, birth: Birth(rng.next_u64()), directory: config.directory, ..Meta::default() };
-        let mut meta = stored.meta.unwrap_or(fresh);
+        let mut meta = stored.meta.clone().unwrap_or(fresh);
         let founding = Founding {
             book: config.book.clone(),
             policy: config.policy,
@@ -44,10 +45,22 @@ impl Replica {
             path_max: config.datagram_size_max,
             receive_buffer_bytes: config.receive_buffer_bytes,
         };
+        let (machine, resume) = restore(&stored).unwrap_or_else(|reason| {
+            out.stop = Some((reason, 70));
+            (Machine::new(), Resume { first: stored.log.records.len(), ..Resume::default() })
+        });
+        let carried_bytes = stored.log.index.bytes_behind(machine.applied());
         let mut replica = Replica {
             group: Group::new(settings, me, meta.cluster, rng.fork()),
-            journal: Journal::new(&stored.log, config.segment_bytes),
-            machine: Machine::new(),
+            journal: Journal::new(&stored.log, &resume, config.segment_bytes),
+            store: Store::new(stored.snapshots, carried_bytes),
+            found: Positions {
+                epoch: found_epoch(stored.snapshot.as_ref().map(|s| &s.0), &stored.log),
+                committed: stored.log.committed.max(machine.applied()),
+                durable_known: stored.log.durable_known.max(machine.applied()),
+                vector: stored.log.vector.clone(),
+            },
+            machine,
             cluster_if_founding: ClusterId(rng.next_u64().max(1)),
             config,
             meta,
@@ -59,12 +72,6 @@ impl Replica {
             follow: Follow::new(me),
             replies: Replies::default(),
             scratch: Vec::new(),
-            found: Positions {
-                epoch: stored.log.records.last().map_or(Epoch(0), |found| found.record.epoch),
-                committed: stored.log.committed,
-                durable_known: stored.log.durable_known,
-                vector: stored.log.vector.clone(),
-            },
             leaving: None,
             now,
             marks: Vec::new(),
@@ -76,16 +83,16 @@ impl Replica {
             replica.marks.push(marks::TORN_CUT);
             out.notes.push((Level::Warning, torn.clone()));
         }
-        if let Err(reason) = replica.replay(&stored.log) {
+        if let Err(reason) = replica.replay(&stored.log, resume.first) {
             out.stop = Some((reason, 70));
         }
         replica.write_meta(Pending::Start, out);
         replica
     }
 
-    /// Applies what is known to be committed.
-    fn replay(&mut self, log: &Replay<'_>) -> Result<(), String> {
-        for found in log.records.iter().take_while(|found| found.record.slot <= log.committed) {
+    /// Applies what is known to be committed of the records from this one on.
+    fn replay(&mut self, log: &Replay<'_>, first: usize) -> Result<(), String> {
+        for found in log.records[first..].iter().take_while(|found| found.record.slot <= log.committed) {
             if found.record.slot != self.machine.applied().next() {
                 let (slot, applied) = (found.record.slot, self.machine.applied());
                 return Err(format!("the log goes on with slot {slot} behind slot {applied}"));
@@ -103,6 +110,24 @@ impl Replica {
         }
         Ok(())
     }
+}
+
+/// The state of the newest snapshot, and where the log goes on from it.
+fn restore(stored: &Stored<'_>) -> Result<(Machine, Resume), String> {
+    let snapshot = stored.snapshot.as_ref().map(|(snapshot, _)| snapshot);
+    let resume = Resume::find(snapshot, &stored.log)?;
+    let Some((snapshot, state)) = &stored.snapshot else { return Ok((Machine::new(), resume)) };
+    let slot = snapshot.slot;
+    let machine = Machine::restore(state).map_err(|e| format!("the snapshot of slot {slot} makes no sense: {e}"))?;
+    if (machine.applied(), machine.digest()) != (slot, snapshot.digest) {
+        return Err(format!("the snapshot of slot {slot} holds another state than it says"));
+    }
+    Ok((machine, resume))
+}
+
+fn found_epoch(snapshot: Option<&Snapshot>, log: &Replay<'_>) -> Epoch {
+    let logged = log.records.last().map(|found| found.record.epoch);
+    logged.max(snapshot.map(|snapshot| snapshot.view.epoch)).unwrap_or_default()
 }
 
 /// Why this disk is not this replica's, or not one it can start from.

@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ftq::log::SegmentNumber;
+use ftq::replica::{ReadRequest, StoredFile, Trim};
 use ftq::rng::Rng;
-use ftq::types::WriteNumber;
+use ftq::types::{Slot, WriteNumber};
 
 use super::clock::Nanos;
 
@@ -17,6 +18,7 @@ const SECTOR_BYTES: usize = 512;
 pub enum File {
     Meta,
     Segment(SegmentNumber),
+    Snapshot(Slot),
 }
 
 /// Files that are synced together.
@@ -30,7 +32,7 @@ impl File {
     fn lane(self) -> Lane {
         match self {
             File::Meta => Lane::Meta,
-            File::Segment(_) => Lane::Log,
+            File::Segment(_) | File::Snapshot(_) => Lane::Log,
         }
     }
 }
@@ -78,6 +80,8 @@ pub enum Tear {
 pub struct Disk {
     synced: BTreeMap<File, Vec<u8>>,
     unsynced: VecDeque<Write>,
+    /// Removed, lowest segments first; a crash may bring all behind some point back.
+    removed: VecDeque<(File, Vec<u8>)>,
     /// The highest number under way in each lane's sync: everything up to it is safe when that ends.
     syncing: [Option<WriteNumber>; 2],
     issued: WriteNumber,
@@ -91,6 +95,7 @@ impl Disk {
         Disk {
             synced: BTreeMap::new(),
             unsynced: VecDeque::new(),
+            removed: VecDeque::new(),
             syncing: [None; 2],
             issued: WriteNumber(0),
             told: WriteNumber(0),
@@ -118,6 +123,7 @@ impl Disk {
     /// The lane's sync has ended. The number to be told, if more is safe than before.
     pub fn end_sync(&mut self, lane: Lane) -> Option<WriteNumber> {
         let upto = self.syncing[lane as usize].take()?;
+        self.removed.clear();
         for write in std::mem::take(&mut self.unsynced) {
             if write.file.lane() == lane && write.number <= upto {
                 put(&mut self.synced, write.file, write.offset, &write.bytes);
@@ -160,6 +166,8 @@ impl Disk {
             }
             torn |= kept && lost;
         }
+        let lasting = self.rng.below(self.removed.len() as u64 + 1) as usize;
+        self.synced.extend(std::mem::take(&mut self.removed).into_iter().skip(lasting));
         self.syncing = [None; 2];
         self.issued = WriteNumber(0);
         self.told = WriteNumber(0);
@@ -172,6 +180,66 @@ impl Disk {
         self.synced.clear();
     }
 
+    /// How long something that is not waited for takes.
+    pub fn delay(&mut self) -> Nanos {
+        self.pace.draw(&mut self.rng)
+    }
+
+    /// A snapshot that a child wrote and synced beside the loop.
+    pub fn put_snapshot(&mut self, slot: Slot, bytes: Vec<u8>) {
+        self.synced.insert(File::Snapshot(slot), bytes);
+    }
+
+    /// One bit of a snapshot is not what it was.
+    pub fn damage_snapshot(&mut self, slot: Slot) {
+        let bytes = self.synced.get_mut(&File::Snapshot(slot)).expect("a snapshot that is there");
+        let bit = self.rng.below(bytes.len() as u64 * 8) as usize;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+
+    /// A damaged snapshot is moved out of the way.
+    pub fn set_aside(&mut self, slot: Slot) {
+        self.synced.remove(&File::Snapshot(slot));
+    }
+
+    /// Removes what is needed no more. True where a segment was.
+    pub fn trim(&mut self, trim: &Trim) -> bool {
+        let goes = |file: &File| match *file {
+            File::Meta => false,
+            File::Segment(number) => number < trim.segments_below,
+            File::Snapshot(slot) => slot < trim.snapshots_below,
+        };
+        let going: Vec<File> = self.synced.keys().copied().filter(goes).collect();
+        let segment = going.iter().any(|file| matches!(file, File::Segment(_)));
+        self.removed.extend(going.into_iter().filter_map(|file| self.synced.remove_entry(&file)));
+        assert!(!self.unsynced.iter().any(|w| goes(&w.file)), "a segment goes before its last write is synced");
+        segment
+    }
+
+    /// What a read finds: bytes that are not synced, too.
+    pub fn read(&self, request: &ReadRequest) -> Vec<u8> {
+        let wanted = match request.file {
+            StoredFile::Segment(number) => File::Segment(number),
+            StoredFile::Snapshot(slot) => File::Snapshot(slot),
+        };
+        let mut file = BTreeMap::new();
+        file.extend(self.synced.get(&wanted).map(|bytes| (wanted, bytes.clone())));
+        self.unsynced.iter().filter(|w| w.file == wanted).for_each(|w| put(&mut file, wanted, w.offset, &w.bytes));
+        let bytes = file.remove(&wanted).unwrap_or_default();
+        let from = (request.offset as usize).min(bytes.len());
+        let end = (from + request.bytes as usize).min(bytes.len());
+        bytes[from..end].to_vec()
+    }
+
+    /// What a start-up reads of snapshots, rising.
+    pub fn snapshots<'d>(&'d self) -> Vec<(Slot, &'d [u8])> {
+        let snapshot = |(file, bytes): (&'d File, &'d Vec<u8>)| match *file {
+            File::Snapshot(slot) => Some((slot, bytes.as_slice())),
+            _ => None,
+        };
+        self.synced.iter().filter_map(snapshot).collect()
+    }
+
     /// What a start-up reads of `meta`.
     pub fn meta(&self) -> &[u8] {
         self.synced.get(&File::Meta).map_or(&[], Vec::as_slice)
@@ -180,7 +248,7 @@ impl Disk {
     /// What a start-up reads of the log.
     pub fn segments<'d>(&'d self) -> Vec<(SegmentNumber, &'d [u8])> {
         let segment = |(file, bytes): (&'d File, &'d Vec<u8>)| match *file {
-            File::Meta => None,
+            File::Meta | File::Snapshot(_) => None,
             File::Segment(number) => Some((number, bytes.as_slice())),
         };
         self.synced.iter().filter_map(segment).collect()

@@ -22,6 +22,7 @@ mod options;
 mod plan;
 mod queues;
 mod runner;
+mod store;
 mod streams;
 mod tally;
 mod trace;

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use ftq::log::replay;
-use ftq::replica::Outbox;
+use ftq::replica::{Outbox, ReadRequest};
 use ftq::rng::Rng;
-use ftq::types::{ClientId, WriteNumber};
+use ftq::types::{ClientId, Slot, WriteNumber};
 use ftq::wire::view::Durability;
 
 use super::chain::Set;
@@ -42,6 +42,9 @@ pub enum Event {
     Wake { node: usize, life: u32 },
     SyncEnds { node: usize, life: u32, lane: Lane },
     Durable { node: usize, life: u32, number: WriteNumber },
+    SnapshotEnds { node: usize, life: u32, slot: Slot, bytes: Bytes },
+    Snapshot { node: usize, life: u32, slot: Slot, made: bool },
+    Read { node: usize, life: u32, request: ReadRequest },
     ToReplica { connection: ClientId, frame: Bytes },
     ToClient { connection: ClientId, frame: Bytes },
     GoneAtReplica { connection: ClientId },
@@ -243,6 +246,9 @@ impl World {
             Event::Wake { node, life } => self.on_wake(node, life),
             Event::SyncEnds { node, life, lane } => self.on_sync(node, life, lane),
             Event::Durable { node, life, number } => self.on_durable(node, life, number),
+            Event::SnapshotEnds { node, life, slot, bytes } => self.on_snapshot_ends(node, life, slot, &bytes),
+            Event::Snapshot { node, life, slot, made } => self.on_snapshot(node, life, slot, made),
+            Event::Read { node, life, request } => self.on_read(node, life, &request),
             Event::ToReplica { connection, frame } => self.on_client_frame(connection, frame),
             Event::ToClient { connection, frame } => self.on_replica_frame(connection, &frame),
             Event::GoneAtReplica { connection } => self.on_gone_at_replica(connection),
@@ -270,7 +276,7 @@ impl World {
             Event::Stream { ref frame } => Some(frame.to),
             Event::Datagram { to, .. } | Event::Unreachable { to, .. } => Some(to),
             Event::Turn { node, .. } | Event::Wake { node, .. } | Event::Durable { node, .. } => Some(node),
-            Event::Leave { node } => Some(node),
+            Event::Leave { node } | Event::Snapshot { node, .. } | Event::Read { node, .. } => Some(node),
             Event::ToReplica { connection, .. } | Event::GoneAtReplica { connection } => {
                 self.connections.get(&connection).map(|c| c.node)
             }
