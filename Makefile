@@ -38,7 +38,7 @@ all:                ## the two static programs, in target/bin
 	mkdir -p $(BIN); \
 	cp -f $(TARGET_DIR)/$$triple/release/ftqd $(TARGET_DIR)/$$triple/release/ftqc $(BIN)/
 
-demo: all           ## three replicas on this machine, a queue, a network that loses packets; explained
+demo: all           ## three replicas in a lab: a queue, a network that loses packets, a crash; explained
 	@bash tests/demo.sh $(BIN)
 
 test: tools         ## every test; as root also those in private network namespaces

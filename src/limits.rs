@@ -16,6 +16,16 @@ pub const COUNTER_MAX: u64 = 1 << 62;
 pub const ITEM_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a label.
 pub const LABEL_BYTES_MAX: usize = 255;
+/// Bytes of the key by which a push is known again.
+pub const KEY_BYTES_MAX: usize = 255;
+/// For so much group time a push with a known key is dropped.
+pub const KEY_KNOWN_NS: u64 = 3600 * 1_000_000_000;
+/// The longest delay and lease, and the longest wait but one without end: a leap year.
+pub const SPAN_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+/// Pops and takes that wait for items, of all queues together.
+pub const WAITERS_MAX: usize = 65_536;
+/// Ends of leases, delays, waits and keys that one slot looks at, at most; the next slot goes on.
+pub const MOMENTS_STEP: usize = 1024;
 /// Items in one push, and the most that one pop or peek removes or shows.
 pub const BATCH_ITEMS_MAX: usize = 4096;
 /// Bytes of items that one batch push carries and one pop answers, but always one item.

@@ -5,12 +5,15 @@
 #[path = "fuzz/bodies.rs"]
 mod bodies;
 
-use bodies::{config, host, put_entry, Driven, TARGETS};
+use bodies::{config, host, put_entry, Driven, STREAM_CLUSTER, STREAM_NUMBER, TARGETS};
 use ftq::replica::Input;
 use ftq::rng::Rng;
+use ftq::types::{Birth, Digest, Epoch, GroupTime, Incarnation, Run};
 use ftq::types::{ClientId, Dest, ReplicaId, RequestNumber, SessionId, Slot};
 use ftq::wire::client::{Admin, ToReplica, VERSION};
+use ftq::wire::digest::slot_digest;
 use ftq::wire::operation::{Items, QueueOperation, QueueQuery, SessionOperation, Target};
+use ftq::wire::stream::{Fetch, Frame, Position, Record, Sender};
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,6 +91,7 @@ fn write_all() {
     for (target, seeds) in [
         ("datagram", datagram_seeds()),
         ("client_frame", client_seeds()),
+        ("stream_frame", stream_seeds()),
         ("log_replay", log_seeds()),
         ("apply", apply_seeds()),
     ] {
@@ -220,6 +224,52 @@ fn client_seeds() -> Seeds {
         ("http", b"GET / HTTP/1.0\r\n\r\n".to_vec()),
         ("request_first", client_frames()[4].clone()),
         ("unknown_version", vec![0, 0, 0, 7, 1, b'f', b't', b'q', b'c', 0xff, 0xff]),
+    ]
+}
+
+/// What the follower of `bodies::stream_frame` may hear, and what a source may be asked.
+fn stream_seeds() -> Seeds {
+    let number = STREAM_NUMBER;
+    let run = Run { id: ReplicaId(2), birth: Birth(9), incarnation: Incarnation(1) };
+    let one = |frame: Frame<'_>| {
+        let mut bytes = Vec::new();
+        frame.encode(Sender { cluster: STREAM_CLUSTER, run }, &mut bytes);
+        bytes
+    };
+    let (mut digest, mut records) = (Digest(0), Vec::new());
+    for slot in 1..=5 {
+        let (epoch, slot, time, operations) = (Epoch(1), Slot(slot), GroupTime(10 * slot), &b"operations"[..]);
+        digest = slot_digest(digest, slot, time, &[operations]);
+        records.push(Record { epoch, slot, time, digest, operations });
+    }
+    let after = Position { slot: Slot(2), epoch: Epoch(1), digest: records[1].digest };
+    let fetch = Fetch { after, upto: Slot(0), frames: 16, state: (Slot(0), 0) };
+    let (committed, end, slot, total) = (Slot(4), Slot(5), Slot(9), 300);
+    let frames = [
+        one(Frame::Records { number, committed, end, records: records[..3].to_vec() }),
+        one(Frame::Records { number, committed, end, records: records[2..].to_vec() }),
+        one(Frame::Fetch { number, fetch }),
+        one(Frame::Fetch { number, fetch: Fetch { after: Position::default(), ..fetch } }),
+        one(Frame::State { number, slot, total, offset: 0, bytes: b"a snapshot's beginning" }),
+        one(Frame::State { number, slot, total, offset: 22, bytes: &[7; 278] }),
+        one(Frame::Differs { number, slot: Slot(1) }),
+        one(Frame::Later { number }),
+    ];
+    // Behind length and checksum, which the body writes again.
+    let script = |frames: &[Vec<u8>]| {
+        let mut script = Vec::new();
+        frames.iter().for_each(|frame| put_entry(&mut script, 2, &frame[8..]));
+        script
+    };
+    let mut claims = frames[0].clone();
+    claims[54..63].fill(0xff);
+    vec![
+        ("conversation", script(&frames)),
+        ("records", script(&frames[..2])),
+        ("state", script(&frames[4..6])),
+        ("claims", script(&[claims])),
+        ("as_they_are", frames.concat()),
+        ("greeting", b"ftqp\x01\x02\x01".to_vec()),
     ]
 }
 

@@ -271,7 +271,7 @@ pub fn overview() -> String {
     let mut text = String::from(
         "ftqc [options] COMMAND [ARG...]     one command\n\
          ftqc [options] < commands           one command a line, one answer a line\n\
-         ftqc [options]                      on a terminal: a prompt with history; 'quit' or Ctrl-D ends it\n\nOptions:",
+         ftqc [options]                      on a terminal: a prompt with history; 'quit' ends it\n\nOptions:",
     );
     for option in GLOBAL {
         text.push_str(&format!("\n  {:20} {}", option.synopsis(), option.summary));

@@ -48,9 +48,9 @@ fn the_ftqueue_commands_answer_as_the_contract_says() {
     assert_eq!(run(&["qTop", "1"]), said("a b\n", 0));
     assert_eq!(run(&["qSize", "1"]), said("1\n", 0));
     assert_eq!(run(&["qPop", "1"]), said("a b\n", 0));
-    assert_eq!(run(&["qPop", "1"]), said("! empty there is no item\n", 1));
+    assert_eq!(run(&["qPop", "1"]), said("! empty queue -1 is empty\n", 1));
     assert_eq!(run(&["qDestroy", "1"]), said("ok\n", 0));
-    assert_eq!(run(&["qSize", "1"]), said("! no-queue there is no such queue\n", 1));
+    assert_eq!(run(&["qSize", "1"]), said("! no-queue no queue has the id 1\n", 1));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn many_items_come_in_order_and_fewer_than_asked_is_told() {
     let (text, status) = ran(&fake, LINES, &["pop", "-n", "20000", "q"]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..10_000], items);
-    assert_eq!(lines[10_000..], ["! empty after 10000 of 20000 items: there is no item"]);
+    assert_eq!(lines[10_000..], ["! empty after 10000 of 20000 items: queue q is empty"]);
     assert_eq!(status, 1);
 }
 

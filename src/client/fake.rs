@@ -1,13 +1,16 @@
-//! A replica for tests: naive queues and a session table behind real sockets, shared by several doors, each of which
-//! can be told to misbehave. What it promises is what a group promises: each (session, number) is executed once.
+//! A replica for tests: the queues and a naive session table behind real sockets, shared by several doors, each of
+//! which can be told to misbehave. What it promises is what a group promises: each (session, number) is executed once.
 
 use crate::client::servers::Server;
-use crate::types::{ClusterId, ReplicaId, RequestNumber, SessionId, Slot};
-use crate::wire::answer::{error, Code};
+use crate::limits::BATCH_ITEMS_MAX;
+use crate::service::queue::Queues;
+use crate::service::{Answers, Service, Who};
+use crate::types::{At, ClusterId, GroupTime, ReplicaId, RequestNumber, SessionId, Slot};
+use crate::wire::answer::{error, split, Code};
 use crate::wire::client::{first_frame, kind, Admin, ToClient, ToReplica, VERSION};
-use crate::wire::codec::{Put, Reader};
-use crate::wire::operation::{service, Items, QueueOperation, QueueQuery, QueueRow, SessionOperation, Target};
-use std::collections::{BTreeMap, VecDeque};
+use crate::wire::codec::Reader;
+use crate::wire::operation::{service, Items, QueueQuery, SessionOperation, Target};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,7 +36,7 @@ pub struct Mood {
 /// The state all doors share, as a group does.
 #[derive(Default, Debug)]
 pub struct Group {
-    pub queues: BTreeMap<u64, (String, VecDeque<Vec<u8>>)>,
+    pub queues: Queues,
     pub sessions: BTreeMap<SessionId, BTreeMap<RequestNumber, (Slot, Vec<u8>)>>,
     /// Operations executed, and requests that came again under their number.
     pub executed: u64,
@@ -42,7 +45,7 @@ pub struct Group {
     pub numbers: Vec<u64>,
     pub ended: u64,
     slot: u64,
-    last_id: u64,
+    time: GroupTime,
     pub moods: Vec<Mood>,
     /// Connections that each door took.
     pub connections: Vec<u32>,
@@ -215,7 +218,7 @@ impl Group {
         self.executed += 1;
         self.numbers.push(number.0);
         let answer = match operation[0] {
-            service::QUEUE => self.apply(QueueOperation::decode(&operation[1..]).expect("well formed")),
+            service::QUEUE => self.apply(Who { session, number }, &operation[1..]),
             _ => {
                 assert_eq!(SessionOperation::decode(&operation[1..]), Ok(SessionOperation::End));
                 self.ended += 1;
@@ -227,81 +230,39 @@ impl Group {
         answer
     }
 
-    fn find(&self, target: Target<'_>) -> Option<u64> {
-        match target {
-            Target::Id(id) => self.queues.contains_key(&id).then_some(id),
-            Target::Label(label) => self.queues.iter().find(|(_, (l, _))| l == label).map(|(&id, _)| id),
-        }
-    }
-
-    fn find_or_make(&mut self, label: &str) -> u64 {
-        self.find(Target::Label(label)).unwrap_or_else(|| {
-            self.last_id += 1;
-            self.queues.insert(self.last_id, (label.to_string(), VecDeque::new()));
-            self.last_id
-        })
-    }
-
-    fn apply(&mut self, operation: QueueOperation<'_>) -> Vec<u8> {
-        let mut answer = vec![Code::Ok as u8];
-        let target = match operation {
-            QueueOperation::Create { label } => {
-                answer.put_varint(self.find_or_make(label));
-                return answer;
+    /// Who waits is answered at once: nobody else comes while a door has the group to itself.
+    fn apply(&mut self, who: Who, operation: &[u8]) -> Vec<u8> {
+        let mut out = Answers::default();
+        let at = |group: &Group| At { slot: Slot(group.slot), position: 0, time: group.time };
+        self.time.0 += 1_000_000;
+        self.queues.tick(at(self), &mut out);
+        self.queues.apply(at(self), who, operation, &mut out);
+        loop {
+            if let Some((_, answer)) = out.iter().find(|(answered, _)| *answered == who) {
+                return answer.to_vec();
             }
-            QueueOperation::Push { target: Target::Label(label), .. } => Target::Id(self.find_or_make(label)),
-            QueueOperation::Push { target, .. }
-            | QueueOperation::Destroy { target }
-            | QueueOperation::Pop { target, .. }
-            | QueueOperation::Purge { target } => target,
-        };
-        let Some(id) = self.find(target) else { return error(Code::NoQueue, "there is no such queue") };
-        let (_, queue) = self.queues.get_mut(&id).expect("found");
-        match operation {
-            QueueOperation::Push { items, .. } => queue.extend(items.iter().map(<[u8]>::to_vec)),
-            QueueOperation::Pop { count, .. } => {
-                if queue.is_empty() {
-                    return error(Code::Empty, "there is no item");
-                }
-                let items: Vec<Vec<u8>> = queue.drain(..count.min(queue.len())).collect();
-                Items::encode(&mut answer, items.iter().map(Vec::as_slice));
-            }
-            QueueOperation::Purge { .. } => answer.put_varint(queue.drain(..).count() as u64),
-            _ => drop(self.queues.remove(&id)),
+            let Some(due) = self.queues.due() else { break };
+            self.time = due;
+            self.queues.tick(at(self), &mut out);
         }
-        answer
+        self.queues.ended(who.session, &mut out);
+        error(Code::Busy, "nobody would ever answer this")
     }
 
     fn query(&self, query: &[u8]) -> Vec<u8> {
-        let mut answer = vec![Code::Ok as u8];
-        let no_queue = error(Code::NoQueue, "there is no such queue");
-        match QueueQuery::decode(&query[1..]).expect("well formed") {
-            QueueQuery::Id { label } => answer.put_varint(self.find(Target::Label(label)).unwrap_or(0)),
-            QueueQuery::Size { target } => match self.find(target) {
-                Some(id) => answer.put_varint(self.queues[&id].1.len() as u64),
-                None => return no_queue,
-            },
-            QueueQuery::Peek { target, count } => match self.find(target).map(|id| &self.queues[&id].1) {
-                Some(queue) if queue.is_empty() => return error(Code::Empty, "there is no item"),
-                Some(queue) => {
-                    let count = count.min(queue.len());
-                    Items::encode(
-                        &mut answer,
-                        queue.iter().take(count).map(Vec::as_slice).collect::<Vec<_>>().into_iter(),
-                    );
-                }
-                None => return no_queue,
-            },
-            QueueQuery::List { after } => {
-                let by_label: BTreeMap<&str, u64> = self.queues.iter().map(|(&id, (l, _))| (l.as_str(), id)).collect();
-                for (label, id) in by_label.into_iter().filter(|(label, _)| *label > after) {
-                    let size = self.queues[&id].1.len() as u64;
-                    QueueRow { label, id, size, leased: 0, delayed: 0, waiters: 0, bytes: 0, oldest_ms: 0 }
-                        .encode(&mut answer);
-                }
-            }
-        }
+        let mut answer = Vec::new();
+        self.queues.query(&query[1..], &mut answer);
         answer
+    }
+
+    /// The items of the queue with the lowest id, from the front.
+    pub fn items(&self) -> Vec<Vec<u8>> {
+        let (mut query, count) = (Vec::new(), BATCH_ITEMS_MAX);
+        QueueQuery::Peek { target: Target::Id(1), count }.encode(&mut query);
+        match split(&self.query(&query)) {
+            Ok((Code::Ok, body)) => items_of(body),
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -54,14 +54,15 @@ pub struct Queue {
     pub waiters: u64,
     /// Bytes of the items.
     pub bytes: u64,
-    /// Milliseconds since the oldest item was pushed; 0 for an empty queue.
+    /// Milliseconds since the oldest ready item was pushed; 0 where there is none.
     pub oldest_ms: u64,
+    pub buried: u64,
 }
 
 impl From<QueueRow<'_>> for Queue {
     fn from(row: QueueRow<'_>) -> Queue {
-        let QueueRow { label, id, size, leased, delayed, waiters, bytes, oldest_ms } = row;
-        Queue { label: label.to_string(), id, size, leased, delayed, waiters, bytes, oldest_ms }
+        let QueueRow { label, id, size, leased, delayed, waiters, bytes, oldest_ms, buried } = row;
+        Queue { label: label.to_string(), id, size, leased, delayed, waiters, bytes, oldest_ms, buried }
     }
 }
 

@@ -79,7 +79,7 @@ pub enum State {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// What another replica says in a change of the view.
-    Change { from: Run, frame: ChangeFrame },
+    Change { from: Run, frame: Box<ChangeFrame> },
     /// A reader asks how far this member is.
     Asked { rank: Rank, number: u64 },
     /// A member answered a reader's question.
@@ -345,7 +345,7 @@ impl Group {
             }
             Frame::Change { number, total, offset, bytes } => {
                 let whole = self.parts.take(header.run.id, number, total, offset, bytes);
-                events.extend(whole.map(|frame| Event::Change { from: header.run, frame }));
+                events.extend(whole.map(|frame| Event::Change { from: header.run, frame: Box::new(frame) }));
                 return Ok(());
             }
             _ => {}
@@ -513,7 +513,7 @@ impl Group {
         };
         let (now, suspect_after_ns) = (self.awake, self.settings.suspect_after_ns);
         let change = [
-            self.change.deadline(),
+            self.change.deadline().filter(|&at| at > now),
             self.patience.deadline(now, suspect_after_ns),
             self.damping.deadline(now),
             self.detect.deadline(now),

@@ -243,3 +243,27 @@ fn nothing(name: &str, text: &str) -> Result<(), Error> {
     }
     Err(Error::bad_request(format!("too many operands for {name}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_man_page_and_the_help_name_every_command() {
+        let page = include_str!("../../man/ftqd.8");
+        let help = help(b"").expect("the lab's own");
+        for name in LAB_COMMANDS.iter().map(|command| command.name).chain([QUIT.0, "help"]) {
+            assert!(page.contains(&format!(" Ic {name}")), "{name} in ftqd(8)");
+        }
+        for name in names() {
+            assert!(help.contains(&format!("\n  {name}")), "{name} in the help");
+        }
+    }
+
+    #[test]
+    fn no_name_means_two_things_but_status() {
+        let both = COMMANDS.iter().filter(|command| find(command.name.as_bytes()).is_some());
+        assert_eq!(both.map(|command| command.name).collect::<Vec<_>>(), ["status"]);
+        assert!(COMMANDS.iter().all(|command| command.name != QUIT.0));
+    }
+}

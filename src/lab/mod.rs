@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod crew;
+pub mod janitor;
 pub mod network;
 pub mod place;
 pub mod status;
@@ -26,6 +27,7 @@ use crate::reactor::exit::Exit;
 use crate::reactor::options::LabOptions;
 use crate::types::ReplicaId;
 use crew::{Condition, Crew};
+use janitor::Janitor;
 use network::Network;
 use place::Place;
 
@@ -43,6 +45,8 @@ pub struct Lab {
 /// Runs a lab until its commands end. Gives the exit status.
 pub fn run(options: &LabOptions) -> Result<i32, Exit> {
     let place = Arc::new(Place::open(options)?);
+    // Kept to the very end. A lab without one leaves something behind at worst.
+    let _janitor = place.is_temporary().then(|| Janitor::start(place.directory()));
     let crew = Arc::new(Mutex::new(Crew::new(options.count, options.passed_on.clone())));
     let ended = end_on_signals(&place, &crew).and_then(|()| {
         let (place, crew) = (Arc::clone(&place), Arc::clone(&crew));

@@ -160,10 +160,11 @@ pub struct Scan<'a> {
 }
 
 /// Reads the records of slots `from..before` out of a part of a stretch, which begins where a record does and may end
-/// inside one. An error where the bytes are not what was written there.
+/// inside one. What lies behind the last of them is not looked at: it may be on its way to the disk. An error where
+/// the bytes are not what was written there.
 pub fn records_in(segment: SegmentNumber, bytes: &[u8], from: Slot, before: Slot) -> Decoded<Scan<'_>> {
-    let mut scan = Scan::default();
-    while scan.taken < bytes.len() {
+    let (mut scan, mut expected) = (Scan::default(), from);
+    while scan.taken < bytes.len() && expected < before {
         let rest = &bytes[scan.taken..];
         let needed = record::length(rest)?;
         if needed > rest.len() {
@@ -172,9 +173,9 @@ pub fn records_in(segment: SegmentNumber, bytes: &[u8], from: Slot, before: Slot
         }
         let (_, view, taken) = record::decode(segment, rest)?;
         scan.taken += taken;
-        let expected = scan.records.last().map_or(from, |last| last.record.slot.next());
-        if !view.record.mark && view.record.slot == expected && expected < before {
+        if !view.record.mark && view.record.slot == expected {
             scan.records.push(view);
+            expected = expected.next();
         }
     }
     Ok(scan)

@@ -2,20 +2,22 @@
 //!
 //! Nobody is read from while the core does not accept, nor who leaves too many answers unread: so clients feel the
 //! group's pace. A client is named once in a run; frames of one are handed over in order, and `Gone` after the last.
-//! The poll tells of a change only once, so whoever may have more waits in `ready`.
+//! The poll tells of a change only once, so whoever may have more waits in `ready`. Replicas come to the same port:
+//! their connections are known by their first bytes, and given away.
 
 mod connection;
 mod listener;
 
 use mio::event::Event;
+use mio::net::TcpStream;
 use mio::{Registry, Token};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::limits::{CLIENTS_MAX, CLIENT_HELLO_WAIT_MS, CLIENT_UNSENT_BYTES_MAX};
+use crate::limits::{CLIENTS_MAX, CLIENT_HELLO_WAIT_MS, CLIENT_UNSENT_BYTES_MAX, PEER_CONNECTIONS_MAX};
 use crate::reactor::exit::Exit;
 use crate::reactor::wheel::Wheel;
 use crate::replica::Input;
@@ -36,7 +38,7 @@ const ACCEPT_AGAIN: u64 = 0;
 /// A client's name is its run-wide serial number and its place.
 const PLACE_BITS: u32 = 16;
 
-const _: () = assert!(CLIENTS_MAX < 1 << PLACE_BITS, "a place must fit its bits");
+const _: () = assert!(CLIENTS_MAX + PEER_CONNECTIONS_MAX < 1 << PLACE_BITS, "a place must fit its bits");
 
 /// All connections of a replica's clients.
 pub struct Clients {
@@ -45,6 +47,11 @@ pub struct Clients {
     serial: u64,
     /// Places that may have something to read or to hand over.
     ready: VecDeque<usize>,
+    /// Places of which it may be known by now whether a client or a replica is there.
+    unknown: Vec<usize>,
+    /// Where replicas come from, and their connections.
+    peer_addresses: Vec<IpAddr>,
+    peers: Vec<TcpStream>,
     /// Places with something new to write.
     dirty: Vec<usize>,
     /// Closed connections the core has not been told of.
@@ -69,6 +76,9 @@ impl Clients {
             connections: Slab::new(),
             serial: 0,
             ready: VecDeque::new(),
+            unknown: Vec::new(),
+            peer_addresses: Vec::new(),
+            peers: Vec::new(),
             dirty: Vec::new(),
             gone: Vec::new(),
             pressure: Vec::new(),
@@ -84,6 +94,16 @@ impl Clients {
     pub fn register(&mut self, registry: &Registry, first_listener: usize) -> io::Result<()> {
         let tokens = (first_listener..).map(Token);
         self.listeners.iter_mut().zip(tokens).try_for_each(|(listener, token)| listener.register(registry, token))
+    }
+
+    /// Replicas come from these addresses: however many clients there are, they are let in.
+    pub fn expect_peers(&mut self, addresses: Vec<IpAddr>) {
+        self.peer_addresses = addresses;
+    }
+
+    /// The connections of replicas that have come since last asked, none of their bytes taken.
+    pub fn take_peers(&mut self) -> Vec<TcpStream> {
+        std::mem::take(&mut self.peers)
     }
 
     /// Open connections.
@@ -106,7 +126,11 @@ impl Clients {
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             connection.readable = true;
             connection.read_closed |= event.is_read_closed() || event.is_error();
-            make_ready(&mut self.ready, connection, place);
+            if connection.unknown {
+                self.unknown.push(place);
+            } else {
+                make_ready(&mut self.ready, connection, place);
+            }
         }
         if event.is_writable() && connection.has_unsent() {
             self.dirty.push(place);
@@ -129,6 +153,7 @@ impl Clients {
     pub fn has_more(&self, accepts: bool) -> bool {
         (accepts && !self.ready.is_empty())
             || !self.gone.is_empty()
+            || !self.unknown.is_empty()
             || !self.pressure.is_empty()
             || self.listeners.iter().any(|l| l.waiting)
     }
@@ -160,7 +185,8 @@ impl Clients {
     }
 
     fn admit(&mut self, stream: connection::Stream, registry: &Registry, now: Time, wheel: &mut Wheel) {
-        if self.connections.len() >= CLIENTS_MAX {
+        let few = self.connections.len() < CLIENTS_MAX + PEER_CONNECTIONS_MAX;
+        if self.connections.len() >= CLIENTS_MAX && !(few && stream.is_from(&self.peer_addresses)) {
             if !std::mem::replace(&mut self.crowded, true) {
                 self.notes.push(format!("more than {CLIENTS_MAX} clients: the newest are turned away"));
             }
@@ -174,14 +200,37 @@ impl Clients {
         let token = Token(self.first_token + place);
         // A connection that cannot be watched (no memory) is dropped, which closes it.
         if let Ok(connection) = Connection::new(id, stream, registry, token) {
-            make_ready(&mut self.ready, entry.insert(connection), place);
+            let connection = entry.insert(connection);
+            if connection.unknown {
+                self.unknown.push(place);
+            } else {
+                make_ready(&mut self.ready, connection, place);
+            }
             wheel.insert(now.after_ns(CLIENT_HELLO_WAIT_MS * Time::MS), id.0);
+        }
+    }
+
+    /// Tells replicas from clients by their first bytes.
+    fn tell_apart(&mut self) {
+        for place in std::mem::take(&mut self.unknown) {
+            let crowded = self.connections.len() > CLIENTS_MAX;
+            let Some(connection) = self.connections.get_mut(place).filter(|c| c.unknown) else { continue };
+            match connection.is_peer() {
+                None => {}
+                Some(true) => self.peers.extend(self.connections.remove(place).into_tcp()),
+                Some(false) if crowded => drop(self.connections.remove(place)),
+                Some(false) => {
+                    connection.unknown = false;
+                    make_ready(&mut self.ready, connection, place);
+                }
+            }
         }
     }
 
     /// Reads from clients and hands over whole frames, until nothing is left, a bound is reached or `hand_over`
     /// says that no more is accepted.
     pub fn receive(&mut self, mut accepts: bool, mut hand_over: impl FnMut(Input<'_>) -> bool) {
+        self.tell_apart();
         for (client, stalled) in std::mem::take(&mut self.pressure) {
             hand_over(if stalled { Input::Stalled { client } } else { Input::Flowing { client } });
         }

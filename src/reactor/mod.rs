@@ -11,6 +11,7 @@ pub mod fault;
 pub mod logger;
 pub mod options;
 pub mod os;
+pub mod peers;
 pub mod start;
 pub mod udp;
 pub mod wheel;
@@ -20,7 +21,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use std::io;
 use std::time::Duration;
 
-use crate::limits::REPLICA_ID_MAX;
+use crate::limits::{PEER_CONNECTIONS_MAX, REPLICA_ID_MAX};
 use crate::replica::{Input, Level, Outbox, Replica};
 use crate::types::{ReplicaId, Time};
 use clients::Clients;
@@ -29,6 +30,7 @@ use exit::Exit;
 use fault::{FaultInput, Faults};
 use logger::Logger;
 use os::{Alarm, Asked, Notifier, Signals};
+use peers::Peers;
 use udp::Udp;
 use wheel::Wheel;
 
@@ -42,6 +44,8 @@ const FIRST_LISTENER: usize = 5;
 const LISTENERS: usize = 2;
 /// A link's token is this and the peer's id.
 const LINKS: usize = 16;
+/// A stream's token with another replica is this and its place.
+const FIRST_PEER: usize = LINKS + REPLICA_ID_MAX as usize + 1;
 const FIRST_CLIENT: usize = 128;
 const EVENTS_PER_TURN: usize = 1024;
 /// A replica that was asked to leave and cannot say goodbye stops all the same.
@@ -51,7 +55,7 @@ const STATUS_EVERY_MS: u64 = 200;
 /// A deadline nearer than this is worth an alarm.
 const NEAR_NS: u64 = 10 * Time::MS;
 
-const _: () = assert!(LINKS + REPLICA_ID_MAX as usize <= FIRST_CLIENT && FIRST_LISTENER + LISTENERS <= LINKS);
+const _: () = assert!(FIRST_PEER + PEER_CONNECTIONS_MAX <= FIRST_CLIENT && FIRST_LISTENER + LISTENERS <= LINKS);
 
 /// A replica and all that connects it with the world.
 pub struct Reactor {
@@ -60,6 +64,7 @@ pub struct Reactor {
     out: Outbox,
     udp: Udp,
     clients: Clients,
+    peers: Peers,
     disk: Disk,
     signals: Signals,
     wheel: Wheel,
@@ -115,6 +120,7 @@ impl Reactor {
         self.hand_datagrams(now);
         self.hand_durable(now)?;
         self.hand_clients(now);
+        self.hand_streams(now);
         self.hand_time(now);
         self.replica.step(now, Input::Turn, &mut self.out);
         self.carry_out(now)
@@ -136,6 +142,7 @@ impl Reactor {
                 SIGNALS => self.on_signals(now),
                 FAULTS => self.on_faults(),
                 Token(t) if t >= FIRST_CLIENT => self.clients.on_event(event),
+                Token(t) if t >= FIRST_PEER => self.peers.on_event(event, now),
                 Token(t) if t >= LINKS => self.udp.on_link(ReplicaId((t - LINKS) as u8)),
                 Token(t) => self.clients.on_listener(t - FIRST_LISTENER),
             }
@@ -144,12 +151,17 @@ impl Reactor {
     }
 
     fn timeout(&mut self, now: Time) -> Option<Duration> {
-        if self.udp.has_more() || self.disk.has_more() || self.clients.has_more(self.replica.accepts()) {
+        if self.udp.has_more()
+            || self.disk.has_more()
+            || self.peers.has_more()
+            || self.clients.has_more(self.replica.accepts())
+        {
             return Some(Duration::ZERO);
         }
         let delayed = self.faults.as_ref().and_then(|(_, faults)| faults.deadline());
-        let deadlines = [self.replica.deadline(), self.wheel.next(), self.notifier.deadline(), self.stop_at, delayed];
-        let next = deadlines.into_iter().flatten().min()?;
+        let own = [self.notifier.deadline(), self.stop_at, delayed, self.peers.deadline()];
+        let deadlines = [self.replica.deadline(), self.wheel.next()].into_iter().chain(own);
+        let next = deadlines.flatten().min()?;
         let wait_ns = next.since_ns(now);
         if wait_ns > 0 && wait_ns < NEAR_NS {
             self.alarm.set(next);
@@ -181,7 +193,14 @@ impl Reactor {
         });
     }
 
+    fn hand_streams(&mut self, now: Time) {
+        let Reactor { clients, peers, replica, out, poll, .. } = self;
+        clients.take_peers().into_iter().for_each(|stream| peers.adopt(stream, poll.registry(), now));
+        peers.receive(now, |from, frame| replica.step(now, Input::Stream { from, frame }, out));
+    }
+
     fn hand_time(&mut self, now: Time) {
+        self.peers.expire(now);
         let mut due = Vec::new();
         self.wheel.expire(now, &mut due);
         due.into_iter().for_each(|key| self.clients.on_deadline(key));
@@ -212,6 +231,8 @@ impl Reactor {
         self.logger.log(Level::Info, &status);
         let (counters, clients) = (&self.udp.counters, self.clients.count());
         self.logger.log(Level::Info, &format!("clients {clients}, datagrams {counters:?}"));
+        let (counters, streams) = (&self.peers.counters, self.peers.count());
+        self.logger.log(Level::Info, &format!("streams {streams}, frames {counters:?}"));
     }
 
     fn on_faults(&mut self) {
@@ -228,7 +249,7 @@ impl Reactor {
     fn carry_out(&mut self, now: Time) -> Result<Flow, Exit> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } =
             &mut self.out;
-        assert!(streams.is_empty() && reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
+        assert!(reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
         marks.clear();
         let mut faults = self.faults.as_mut().map(|(_, faults)| faults);
         if let Some(faults) = &mut faults {
@@ -236,6 +257,7 @@ impl Reactor {
         }
         self.udp.send(now, net, faults);
         net.clear();
+        self.peers.send(streams, self.poll.registry(), now, self.faults.as_mut().map(|(_, faults)| faults));
         self.disk.submit(log, meta)?;
         for (client, bytes) in clients.drain(..) {
             self.clients.queue(client, bytes);
@@ -246,7 +268,7 @@ impl Reactor {
         for (level, note) in notes.drain(..) {
             self.logger.log(level, &note);
         }
-        for note in self.clients.notes.drain(..) {
+        for note in self.clients.notes.drain(..).chain(self.peers.notes.drain(..)) {
             self.logger.log(Level::Warning, &note);
         }
         if self.notifier.listens() && (something_happened || now >= self.status_at) {

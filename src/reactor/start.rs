@@ -16,9 +16,10 @@ use crate::reactor::fault::{FaultInput, Faults};
 use crate::reactor::logger::Logger;
 use crate::reactor::options::{self, BookSource, Command, Environment, LabOptions, Options};
 use crate::reactor::os::{self, Alarm, Notifier, Signals};
+use crate::reactor::peers::Peers;
 use crate::reactor::udp::Udp;
 use crate::reactor::wheel::Wheel;
-use crate::reactor::{Reactor, FIRST_CLIENT};
+use crate::reactor::{Reactor, FIRST_CLIENT, FIRST_PEER};
 use crate::replica::{Config, Level, Outbox, Replica, Stored};
 use crate::rng::Rng;
 use crate::wire::view::{Book, Peer};
@@ -157,7 +158,9 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     }
     let udp = Udp::open(&located, options.id)?;
     let own = located.iter().find(|l| l.id == options.id).expect("checked with the book");
-    let clients = Clients::open(own.address, options.socket.as_deref(), FIRST_CLIENT)?;
+    let mut clients = Clients::open(own.address, options.socket.as_deref(), FIRST_CLIENT)?;
+    let peers = Peers::new(&located, options.id, FIRST_PEER);
+    clients.expect_peers(peers.addresses());
     let config = Config {
         id: options.id,
         book,
@@ -189,6 +192,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         out,
         udp,
         clients,
+        peers,
         disk,
         signals,
         wheel,

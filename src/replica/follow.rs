@@ -6,6 +6,8 @@
 //! are consecutive and digests chain, whoever sent them. Nothing is trusted and nothing happens twice: what comes late,
 //! doubled or out of order changes nothing, and what is lost is asked for again from the last record taken.
 
+use std::collections::VecDeque;
+
 use crate::limits::{FOLLOW_AGAIN_NS, FOLLOW_WAIT_MAX_NS, FOLLOW_WAIT_NS, STREAM_FRAMES_MAX};
 use crate::log::Snapshot;
 use crate::types::{ClusterId, Digest, Epoch, GroupTime, ReplicaId, Run, Slot, Time};
@@ -39,6 +41,8 @@ pub enum Got {
 /// What became of frames, by reason.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counters {
+    /// Frames of another group, of another replica than the connection says, or malformed.
+    pub foreign: u64,
     /// Answers to a question that is settled, or was never asked.
     pub stale: u64,
     /// Frames before which one was lost.
@@ -91,6 +95,8 @@ struct Goal {
 pub struct Follow {
     goal: Option<Goal>,
     next_number: u64,
+    /// What came and was not taken yet.
+    got: VecDeque<Got>,
     pub counters: Counters,
 }
 
@@ -98,17 +104,20 @@ impl Follow {
     /// `run` keeps the numbers of one life apart from those of another, as far as chance can.
     pub fn new(run: Run) -> Follow {
         let next_number = run.birth.0.wrapping_add(run.incarnation.0 << 32);
-        Follow { goal: None, next_number, counters: Counters::default() }
+        Follow { goal: None, next_number, got: VecDeque::new(), counters: Counters::default() }
     }
 
-    /// The log ends at `after`, with all that was handed over; what follows is wanted, up to `target` or as far as the
-    /// sources know it to be committed, for as long as this is not taken back. Said again with the same end it changes
-    /// nothing but the target and the sources; with another one it begins anew there. To begin with nothing is to
-    /// begin at slot 0.
+    /// The log ends at `after`, with all that was taken; what follows is wanted, up to `target` or as far as sources
+    /// know it to be committed, for as long as this is not taken back. Said again with the same end it changes nothing
+    /// but the target and the sources; with another one it begins anew there, and what was not taken is dropped. To
+    /// begin with nothing is to begin at slot 0.
     pub fn want(&mut self, now: Time, after: Position, target: Option<Slot>, sources: &[ReplicaId]) {
+        if self.goal.as_ref().is_none_or(|goal| goal.at != after) {
+            self.stop();
+        }
         let goal = match &mut self.goal {
-            Some(goal) if goal.at == after => goal,
-            other => other.insert(Goal {
+            Some(goal) => goal,
+            none => none.insert(Goal {
                 at: after,
                 target,
                 sources: sources.to_vec(),
@@ -138,9 +147,15 @@ impl Follow {
     /// Nothing is wanted any more.
     pub fn stop(&mut self) {
         self.goal = None;
+        self.got.clear();
     }
 
-    /// Where the log ends with all that was handed over; `None` while nothing is wanted.
+    /// What came next, once.
+    pub fn take(&mut self) -> Option<Got> {
+        self.got.pop_front()
+    }
+
+    /// Where the log ends once all that came is taken; `None` while nothing is wanted.
     pub fn position(&self) -> Option<Position> {
         self.goal.as_ref().map(|goal| goal.at)
     }
@@ -182,8 +197,13 @@ impl Follow {
         Some(goal.asked.map_or(goal.again_at, |asked| asked.until))
     }
 
-    /// An answer of a replica of this cluster. What it brings is handed over once, and is then part of the log.
-    pub fn on_frame(&mut self, now: Time, cluster: ClusterId, from: ReplicaId, frame: &Frame<'_>) -> Option<Got> {
+    /// An answer of a replica of this cluster. What it brings is there to be taken.
+    pub fn on_frame(&mut self, now: Time, cluster: ClusterId, from: ReplicaId, frame: &Frame<'_>) {
+        let got = self.brought(now, cluster, from, frame);
+        self.got.extend(got);
+    }
+
+    fn brought(&mut self, now: Time, cluster: ClusterId, from: ReplicaId, frame: &Frame<'_>) -> Option<Got> {
         let number = match *frame {
             Frame::Fetch { .. } => return None,
             Frame::Records { number, .. }

@@ -5,7 +5,7 @@
 //! turn of the loop any number of events may be handed over; [`Input::Turn`] ends it: then messages are packed,
 //! slots announced and logged, and what must be said is said, once for all of them.
 
-mod catch_up;
+mod catchup;
 pub mod compare;
 pub mod door;
 pub mod follow;
@@ -257,7 +257,7 @@ impl Replica {
 
     fn on_event(&mut self, event: Event, out: &mut Outbox) {
         match event {
-            Event::Change { from, frame } => self.on_change(from, frame, out),
+            Event::Change { from, frame } => self.on_change(from, *frame, out),
             Event::Asked { rank, number } => {
                 if let Some(durable) = self.own_durable() {
                     self.group.tell(rank, Frame::Tell { number, durable });
@@ -443,8 +443,8 @@ impl Replica {
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
         let leave = self.leaving.as_ref().map(|l| l.settled.unwrap_or(l.since).after_ns(LEAVE_WAIT_NS));
-        let streams = [self.follow.deadline(), self.serve.deadline()].into_iter().flatten().min();
-        [self.group.deadline(self.machine.due()), mark, reads, leave, streams].into_iter().flatten().min()
+        let catch_up = self.catch_up_deadline();
+        [self.group.deadline(self.machine.due()), mark, reads, leave, catch_up].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from

@@ -12,11 +12,12 @@ use crate::limits::{
     RECORD_BYTES_MAX, SERVE_BURST_BYTES, SERVE_BYTES_PER_SECOND, SERVE_READS_MAX, STREAM_FRAME_BYTES_MAX,
     STREAM_PIECE_BYTES,
 };
-use crate::log::index::{records_in, Index};
+use crate::log::index::records_in;
 use crate::log::snapshot;
+use crate::replica::journal::Journal;
 use crate::replica::{ReadRequest, StoredFile};
-use crate::types::{Digest, Epoch, ReplicaId, Slot, Time};
-use crate::wire::stream::{Fetch, Frame, Record, Sender};
+use crate::types::{Digest, ReplicaId, Slot, Time};
+use crate::wire::stream::{Fetch, Frame, Position, Record, Sender};
 use crate::wire::view::View;
 
 /// What tells this module's reads from others'.
@@ -28,12 +29,10 @@ const FAILURES_MAX: u8 = 2;
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     pub sender: Sender,
-    pub index: &'a Index,
+    pub journal: &'a Journal,
     /// The newest view that this log leads to, or is ordered in.
     pub view: Option<&'a View>,
     pub committed: Slot,
-    /// Highest slot on the disk.
-    pub synced: Slot,
     /// The slots of the snapshots on the disk, rising.
     pub snapshots: &'a [Slot],
 }
@@ -62,15 +61,34 @@ enum Stage {
     },
 }
 
-/// A read under way for a request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A part of a file that is being read for a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Reading {
+    /// Of the read under way.
     token: u64,
     file: StoredFile,
+    /// Where the part begins, and how many bytes of it are wanted.
     offset: u64,
+    wanted: usize,
+    /// What has come of it.
+    bytes: Vec<u8>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+impl Reading {
+    /// How many bytes the read under way asks for.
+    fn next_bytes(&self) -> usize {
+        (self.wanted - self.bytes.len()).min(STREAM_PIECE_BYTES)
+    }
+
+    /// Takes what a read brought. Whether all is here that was wanted, or that there is.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let asked = self.next_bytes();
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(asked)]);
+        bytes.len() < asked || self.bytes.len() == self.wanted
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Request {
     number: u64,
     fetch: Fetch,
@@ -117,13 +135,13 @@ impl Serve {
 
     /// A request. It takes the place of an earlier one of the same replica.
     pub fn on_fetch(&mut self, from: ReplicaId, number: u64, fetch: Fetch) {
-        let former = self.requests.get(&from).copied();
+        let former = self.requests.remove(&from);
+        self.counters.requests += 1;
+        self.counters.replaced += u64::from(former.is_some());
         // A read under way is waited for, so that no replica has two.
         let reading = former.and_then(|request| request.reading);
         let (stage, frames_left) = (None, fetch.frames);
         self.requests.insert(from, Request { number, fetch, stage, frames_left, reading, failures: 0 });
-        self.counters.requests += 1;
-        self.counters.replaced += u64::from(former.is_some());
     }
 
     /// Reads and answers as far as the rate lets it.
@@ -156,25 +174,27 @@ impl Serve {
 
     /// What a read brought. False where it was not asked for here.
     pub fn on_read(&mut self, token: u64, bytes: &[u8], source: &Source<'_>, lanes: &mut Lanes<'_>) -> bool {
-        let is_it = |request: &Request| request.reading.is_some_and(|reading| reading.token == token);
+        let is_it = |request: &Request| request.reading.as_ref().is_some_and(|reading| reading.token == token);
         let Some(id) = self.requests.iter().find(|(_, request)| is_it(request)).map(|(id, _)| *id) else {
             return token >= TOKENS;
         };
         let mut request = self.requests.remove(&id).expect("it was just found");
-        let reading = request.reading.take().expect("it was just looked at");
+        let mut reading = request.reading.take().expect("it was just looked at");
+        let is_whole = reading.take(bytes);
+        // Without a stage it was for a request that is overtaken.
+        if request.stage.is_none() {
+            self.requests.insert(id, request);
+            return true;
+        }
+        if !is_whole {
+            self.read(&mut request, reading, lanes);
+            self.requests.insert(id, request);
+            return true;
+        }
         let before = (request.stage, request.frames_left);
-        let goes_on = match (reading.file, &mut request.stage) {
-            (StoredFile::Segment(_), Some(Stage::Records { .. })) => {
-                self.send_records(id, &mut request, reading, bytes, source, lanes)
-            }
-            (StoredFile::Snapshot(_), Some(Stage::State { .. })) => {
-                self.send_state(id, &mut request, reading, bytes, source, lanes)
-            }
-            // For a request that was overtaken.
-            _ => {
-                self.requests.insert(id, request);
-                return true;
-            }
+        let goes_on = match reading.file {
+            StoredFile::Segment(_) => self.send_records(id, &mut request, &reading, source, lanes),
+            StoredFile::Snapshot(_) => self.send_state(id, &mut request, &reading, source, lanes),
         };
         if !goes_on {
             return true;
@@ -225,7 +245,7 @@ impl Serve {
 
     /// Says that there is nothing more than the asker has.
     fn nothing(&mut self, to: ReplicaId, request: &Request, source: &Source<'_>, lanes: &mut Lanes<'_>) {
-        let (number, committed, end) = (request.number, source.committed, source.synced);
+        let (number, committed, end) = (request.number, source.committed, source.journal.synced());
         self.say(to, &Frame::Records { number, committed, end, records: Vec::new() }, source, lanes);
     }
 
@@ -243,7 +263,7 @@ impl Serve {
             None => return false,
             Some(Stage::Records { sent, check }) => {
                 let next = if check.is_some() { sent } else { sent.next() };
-                let Some(stretch) = source.index.locate(next) else {
+                let Some(stretch) = source.journal.locate(next) else {
                     // Cut or trimmed since it was decided.
                     self.later(id, request, source, lanes);
                     return false;
@@ -258,11 +278,17 @@ impl Serve {
             }
             Some(Stage::State { slot, offset, .. }) => (StoredFile::Snapshot(slot), offset, STREAM_PIECE_BYTES as u64),
         };
+        self.read(request, Reading { token: 0, file, offset, wanted: bytes as usize, bytes: Vec::new() }, lanes);
+        true
+    }
+
+    /// Reads on.
+    fn read(&mut self, request: &mut Request, reading: Reading, lanes: &mut Lanes<'_>) {
         let token = self.next_token;
         self.next_token = token.wrapping_add(1) | TOKENS;
-        request.reading = Some(Reading { token, file, offset });
-        lanes.reads.push(ReadRequest { token, file, offset, bytes: bytes as u32 });
-        true
+        let offset = reading.offset + reading.bytes.len() as u64;
+        lanes.reads.push(ReadRequest { token, file: reading.file, offset, bytes: reading.next_bytes() as u32 });
+        request.reading = Some(Reading { token, ..reading });
     }
 
     /// Sends the records that were read, as many as fit a frame. False where the request is answered for good.
@@ -270,19 +296,20 @@ impl Serve {
         &mut self,
         id: ReplicaId,
         request: &mut Request,
-        reading: Reading,
-        bytes: &[u8],
+        reading: &Reading,
         source: &Source<'_>,
         lanes: &mut Lanes<'_>,
     ) -> bool {
         let Some(Stage::Records { mut sent, mut check }) = request.stage else { return false };
         let until = limit(&request.fetch, source);
         let (mut records, mut room): (Vec<Record<'_>>, usize) = (Vec::new(), STREAM_PIECE_BYTES);
-        while let Some((first, found)) = stretch_in(source.index, reading, bytes, sent, check.is_some(), until) {
+        while let Some((first, found)) = stretch_in(source.journal, reading, sent, check.is_some(), until) {
             for record in found.into_iter().skip_while(|record| record.slot < first) {
                 if let Some(digest) = check.take() {
                     if record.digest != digest {
-                        self.differs(id, request, Slot(0), source, lanes);
+                        let common = source.view.map_or(Slot(0), |view| last_common(view, request.fetch.after));
+                        let common = if common < sent { common } else { Slot(0) };
+                        self.differs(id, request, common, source, lanes);
                         return false;
                     }
                     continue;
@@ -313,7 +340,7 @@ impl Serve {
         }
         request.failures = 0;
         request.frames_left -= 1;
-        let (number, committed, end) = (request.number, source.committed, source.synced);
+        let (number, committed, end) = (request.number, source.committed, source.journal.synced());
         self.say(id, &Frame::Records { number, committed, end, records }, source, lanes);
         request.frames_left > 0 && sent < limit(&request.fetch, source)
     }
@@ -323,21 +350,20 @@ impl Serve {
         &mut self,
         id: ReplicaId,
         request: &mut Request,
-        reading: Reading,
-        bytes: &[u8],
+        reading: &Reading,
         source: &Source<'_>,
         lanes: &mut Lanes<'_>,
     ) -> bool {
         let Some(Stage::State { slot, offset, total }) = request.stage else { return false };
         let Some(total) = total else {
-            if let Ok(total) = snapshot::file_bytes(bytes) {
+            if let Ok(total) = snapshot::file_bytes(&reading.bytes) {
                 let offset = if offset < total { offset } else { 0 };
                 request.stage = Some(Stage::State { slot, offset, total: Some(total) });
             }
             return true;
         };
         let left = usize::try_from(total - offset).unwrap_or(usize::MAX);
-        let bytes = &bytes[..bytes.len().min(left).min(STREAM_PIECE_BYTES)];
+        let bytes = &reading.bytes[..reading.bytes.len().min(left).min(STREAM_PIECE_BYTES)];
         if bytes.is_empty() || reading.offset != offset {
             return true;
         }
@@ -361,10 +387,11 @@ enum Decision {
 fn decide(fetch: &Fetch, source: &Source<'_>) -> Decision {
     let after = fetch.after;
     let Some(view) = source.view.filter(|view| view.epoch >= after.epoch) else { return Decision::Later };
-    if !view.keeps(after.epoch, after.slot) && after.slot > Slot(0) {
-        return Decision::Differs(last_common(view, after.epoch));
+    // The record itself tells best, whatever is known of its epoch.
+    if source.journal.locate(after.slot).is_some() {
+        return Decision::Stage(Stage::Records { sent: after.slot, check: Some(after.digest) });
     }
-    let first = source.index.first_slot();
+    let first = source.journal.first_slot();
     // The record at the asker's end is here, or the very next one is; or nothing is, for there is nothing.
     let kept = first.is_some_and(|first| after.slot.next() >= first);
     let newest = source.snapshots.iter().rev().copied().find(|slot| *slot > after.slot);
@@ -374,23 +401,29 @@ fn decide(fetch: &Fetch, source: &Source<'_>) -> Decision {
             let (slot, offset) = if begun { fetch.state } else { (newest, 0) };
             Decision::Stage(Stage::State { slot, offset, total: None })
         }
-        _ if after.slot > source.synced => Decision::Nothing,
-        None if !kept && after.slot < source.synced => Decision::Later,
-        _ => {
-            let check = source.index.locate(after.slot).map(|_| after.digest);
-            if check.is_none() && after.slot >= limit(fetch, source) {
-                return Decision::Nothing;
+        _ if after.slot > source.journal.synced() => {
+            let common = last_common(view, after);
+            if common < after.slot {
+                Decision::Differs(common)
+            } else {
+                Decision::Nothing
             }
-            Decision::Stage(Stage::Records { sent: after.slot, check })
         }
+        None if !kept && after.slot < source.journal.synced() => Decision::Later,
+        _ if after.slot >= limit(fetch, source) => Decision::Nothing,
+        _ => Decision::Stage(Stage::Records { sent: after.slot, check: None }),
     }
 }
 
-/// The last slot of an epoch's order that belongs to the history of this view; 0 where that is forgotten.
-fn last_common(view: &View, epoch: Epoch) -> Slot {
-    let next = view.chain.iter().find(|link| link.epoch > epoch);
+/// Up to where a log that ends there may be a part of this view's history: not beyond the base that followed its epoch.
+/// 0 where that is forgotten.
+fn last_common(view: &View, end: Position) -> Slot {
+    if view.keeps(end.epoch, end.slot) {
+        return end.slot;
+    }
+    let next = view.chain.iter().find(|link| link.epoch > end.epoch);
     let (next, base) = next.map_or((view.epoch, view.base), |link| (link.epoch, link.base));
-    if next == epoch.next() {
+    if next == end.epoch.next() {
         base
     } else {
         Slot(0)
@@ -400,28 +433,27 @@ fn last_common(view: &View, epoch: Epoch) -> Slot {
 /// The last slot that a request may get now.
 fn limit(fetch: &Fetch, source: &Source<'_>) -> Slot {
     let wanted = if fetch.upto == Slot(0) { source.committed } else { fetch.upto };
-    wanted.min(source.synced)
+    wanted.min(source.journal.synced())
 }
 
 /// The records of the stretch that holds the next slot, as far as it was read: the next slot, and consecutive ones
 /// beginning at it or before. `None` where the bytes hold it not, or no more.
 fn stretch_in<'a>(
-    index: &Index,
-    reading: Reading,
-    bytes: &'a [u8],
+    journal: &Journal,
+    reading: &'a Reading,
     sent: Slot,
     check: bool,
     until: Slot,
 ) -> Option<(Slot, Vec<Record<'a>>)> {
     let next = if check { sent } else { sent.next() };
-    let stretch = index.locate(next)?;
+    let stretch = journal.locate(next)?;
     if reading.file != StoredFile::Segment(stretch.segment) {
         return None;
     }
     let from = usize::try_from(stretch.offset.checked_sub(reading.offset)?).ok()?;
-    let end = usize::try_from(stretch.end.checked_sub(reading.offset)?).ok()?.min(bytes.len());
+    let end = usize::try_from(stretch.end.checked_sub(reading.offset)?).ok()?.min(reading.bytes.len());
     let before = stretch.before.min(until.max(next).next());
-    let scan = records_in(stretch.segment, bytes.get(from..end)?, stretch.first, before).ok()?;
+    let scan = records_in(stretch.segment, reading.bytes.get(from..end)?, stretch.first, before).ok()?;
     let records: Vec<Record<'a>> = scan
         .records
         .iter()

@@ -2,8 +2,6 @@
 //! clock, no map whose order depends on anything but its keys; errors are answers; nothing panics, for a panic on a
 //! committed operation would crash every replica for ever.
 
-pub mod fifo;
-pub mod graveyard;
 pub mod queue;
 
 use crate::types::{At, GroupTime, RequestNumber, SessionId};

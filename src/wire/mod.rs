@@ -8,6 +8,7 @@ pub mod codec;
 pub mod datagram;
 pub mod digest;
 pub mod operation;
+pub mod queue;
 pub mod stream;
 pub mod view;
 

@@ -3,13 +3,17 @@
 
 use ftq::limits::SEGMENT_BYTES;
 use ftq::log::{replay, LogWrite, Record, SegmentNumber, Writer};
+use ftq::replica::follow::{Follow, Got};
 use ftq::replica::machine::{Machine, Replies};
-use ftq::replica::{Config, Input, Outbox, Replica, Stored};
+use ftq::replica::{Config, Input, Outbox, ReadRequest, Replica, Stored};
+use ftq::types::{Birth, ClusterId, Incarnation, Run};
 use ftq::types::{ClientId, Digest, Epoch, GroupTime, PacketNumber, ReplicaId, RequestNumber, SessionId, Slot, Time};
 use ftq::wire::bundle::Bundler;
-use ftq::wire::client::{first_frame, ToClient, ToReplica};
+use ftq::wire::client::{first_frame, ToClient, ToReplica, VERSION};
 use ftq::wire::codec::{Put, Reader};
 use ftq::wire::datagram::{seal, Frame, Header};
+use ftq::wire::digest::slot_digest;
+use ftq::wire::stream::{self, Greeting, Position, Sender};
 use ftq::wire::view::{BookEntry, Durability, Peer, Policy};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -17,8 +21,13 @@ use std::net::{IpAddr, Ipv4Addr};
 pub type Body = fn(&[u8]);
 
 /// The targets and their names.
-pub const TARGETS: [(&str, Body); 4] =
-    [("datagram", datagram), ("client_frame", client_frame), ("log_replay", log_replay), ("apply", apply)];
+pub const TARGETS: [(&str, Body); 5] = [
+    ("datagram", datagram),
+    ("client_frame", client_frame),
+    ("stream_frame", stream_frame),
+    ("log_replay", log_replay),
+    ("apply", apply),
+];
 
 pub fn host(id: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, id))
@@ -171,6 +180,69 @@ fn written() -> (Vec<Record>, Vec<Vec<u8>>) {
         segments[write.segment.0 as usize - 1][at..at + write.bytes.len()].copy_from_slice(&write.bytes);
     }
     (records, segments)
+}
+
+/// What a replica says over a stream, as a script of (sender u8, length u16, bytes): each gets its checksum, so that
+/// what was mutated is still looked at. They go to replica 1, which has begun to follow 2, and to a group of one, which
+/// serves. And the bytes themselves, as a stream.
+pub fn stream_frame(script: &[u8]) {
+    let mut stream = script;
+    let _ = Greeting::decode(stream);
+    while let Ok(Some((frame, length))) = stream::first_frame(stream) {
+        stream_frame_as_it_is(frame);
+        stream = &stream[length..];
+    }
+    let (mut alone, client) = (Driven::start(config(1, 1)), ClientId(1));
+    for said in [ToReplica::Hello { version: VERSION }, ToReplica::Open { token: 7 }] {
+        let mut bytes = Vec::new();
+        said.encode(&mut bytes);
+        alone.step(Input::Frame { client, frame: &bytes[4..] });
+    }
+    let cluster = alone.replica.group().regular().expect("a group of one").view.cluster;
+    let run = Run { id: ReplicaId(1), birth: Birth(1), incarnation: Incarnation(1) };
+    let (now, end, mut out) = (Time(Time::MS), Position::default(), Vec::new());
+    let mut follow = Follow::new(run);
+    follow.want(now, end, None, &[ReplicaId(2)]);
+    follow.tick(now, Sender { cluster: STREAM_CLUSTER, run }, &mut out);
+    let mut r = Reader::new(script);
+    while let (Ok(from), Ok(length)) = (r.u8("from"), r.u16("length")) {
+        let bytes = r.take(usize::from(length).min(r.remaining()), "bytes").expect("no more than there is");
+        let frame = [&crc32c::crc32c(bytes).to_be_bytes()[..], bytes].concat();
+        stream_frame_as_it_is(&frame);
+        if let Ok((_, frame)) = stream::Frame::decode(&frame) {
+            follow.on_frame(now, STREAM_CLUSTER, ReplicaId(from), &frame);
+            // As one of its own group says it.
+            let mut own = Vec::new();
+            frame.encode(Sender { cluster, run: Run { id: ReplicaId(from), ..run } }, &mut own);
+            alone.step(Input::Stream { from: ReplicaId(from), frame: &own[4..] });
+        }
+        alone.step(Input::Stream { from: ReplicaId(from), frame: &frame });
+        for ReadRequest { token, .. } in std::mem::take(&mut alone.out.reads) {
+            alone.step(Input::Read { token, bytes });
+        }
+        assert!(alone.out.stop.is_none(), "no frame stops a replica: {:?}", alone.out.stop);
+    }
+    // Whatever came, it is a history.
+    let mut at = end;
+    while let Some(got) = follow.take() {
+        let Got::Records(records) = got else { continue };
+        for r in records {
+            assert_eq!((r.slot, r.digest), (at.slot.next(), slot_digest(at.digest, r.slot, r.time, &[&r.operations])));
+            at = Position { slot: r.slot, epoch: r.epoch, digest: r.digest };
+        }
+    }
+}
+
+/// The group of which the corpus speaks, and the number under which its follower asks first.
+pub const STREAM_CLUSTER: ClusterId = ClusterId(0xc1);
+pub const STREAM_NUMBER: u64 = 1 + (1 << 32);
+
+/// Whatever is read is what would be written.
+fn stream_frame_as_it_is(frame: &[u8]) {
+    let Ok((sender, decoded)) = stream::Frame::decode(frame) else { return };
+    let mut again = Vec::new();
+    decoded.encode(sender, &mut again);
+    assert_eq!(&again[4..], frame, "one value has one form");
 }
 
 /// A sound log and a script of damages (segment u8, offset u16, xor u8): what is found is the beginning of what was

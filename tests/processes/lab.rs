@@ -48,6 +48,13 @@ impl Surroundings {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(told).collect()
     }
 
+    /// What was not left in good order is gone in a moment.
+    fn empties(&self) {
+        until("the replicas are gone", || self.replicas().is_empty().then_some(()));
+        let is_empty = || fs::read_dir(self.place.path()).expect("ours").next().is_none();
+        until("the directory is gone", || is_empty().then_some(()));
+    }
+
     #[track_caller]
     fn is_empty(&self) {
         let replicas = self.replicas();
@@ -190,11 +197,23 @@ fn signals_leave_nothing_behind() {
         assert_eq!(ask(&mut lab, &mut answers, "pause 2"), "ok");
         assert_eq!(here.replicas().len(), 3);
         assert_eq!(end(lab, signal), 128 + signal);
-        until("the replicas are gone", || here.replicas().is_empty().then_some(()));
-        if signal != libc::SIGKILL {
-            here.is_empty();
+        if signal == libc::SIGKILL {
+            here.empties();
         }
+        here.is_empty();
     }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_lab() {
+    let here = Surroundings::new("a_reader_that_goes_away_ends_the_lab");
+    let mut lab = here.started(&["--lab", "2"]);
+    let mut answers = BufReader::new(lab.stdout.take().expect("piped"));
+    assert_eq!(ask(&mut lab, &mut answers, "push -v jobs x"), "1");
+    drop(answers);
+    writeln!(lab.stdin.as_mut().expect("piped"), "size jobs").expect("it reads");
+    assert_eq!(wait(&mut lab, "the lab ends"), 128 + libc::SIGPIPE);
+    here.empties();
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub struct Client {
     next_query: u64,
     queries: BTreeMap<u64, (Rc<[u8]>, bool)>,
     old: Option<Old>,
+    memory: workload::Memory,
     /// After a refusal: when to send everything unanswered again.
     again_at: Option<Nanos>,
     /// How long after the next one: longer each time, until something is answered.
@@ -97,6 +98,7 @@ impl Client {
             next_query: 1,
             queries: BTreeMap::new(),
             old: None,
+            memory: workload::Memory::default(),
             again_at: None,
             back_off: BACK_OFF_MIN,
             // Who never asks again finds out whether the group itself loses anything.
@@ -242,7 +244,8 @@ impl Client {
             } else {
                 let number = self.next;
                 self.next += 1;
-                let operation: Rc<[u8]> = workload::operation(&mut self.rng, &self.load, self.index, number).into();
+                let (rng, memory) = (&mut self.rng, &mut self.memory);
+                let operation: Rc<[u8]> = workload::operation(rng, &self.load, memory, self.index, number).into();
                 self.send_request(connection, number, &operation, judges);
                 self.requests.insert(number, operation);
             }
@@ -296,8 +299,11 @@ impl Client {
                     self.on_welcome(connection, judges);
                 }
             }
-            ToClient::Reply { number, slot, .. } => {
+            ToClient::Reply { number, slot, answer } => {
                 judges.hears(slot);
+                if let Some(operation) = self.requests.get(&number.0) {
+                    self.memory.hear(operation, answer);
+                }
                 tally.answers += u64::from(self.on_answer(number.0, now));
             }
             ToClient::Found { number, slot, .. } => {

@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    fn stream_delay(&mut self) -> Nanos {
+    pub fn stream_delay(&mut self) -> Nanos {
         if self.nodes[0].exact {
             return 100 * US;
         }

@@ -21,6 +21,7 @@ mod net;
 mod node;
 mod options;
 mod plan;
+mod queues;
 mod runner;
 mod tally;
 mod trace;

@@ -44,6 +44,10 @@ fn operation_in_words(operation: &[u8]) -> String {
             }
             QueueOperation::Pop { target, count } => format!("pop {} {count}", name(target)),
             QueueOperation::Purge { target } => format!("purge {}", name(target)),
+            QueueOperation::PushWith { target, options, items } => {
+                format!("push {} {} items with {options:?}", name(target), items.len())
+            }
+            operation => brief(&format!("{operation:?}")),
         }),
         Some((&service::SESSION, fields)) => SessionOperation::decode(fields).map(|operation| format!("{operation:?}")),
         _ => return nonsense(operation),
@@ -58,6 +62,7 @@ fn query_in_words(query: &[u8]) -> String {
         Ok(QueueQuery::Peek { target, count }) => format!("peek {} {count}", name(target)),
         Ok(QueueQuery::Size { target }) => format!("size {}", name(target)),
         Ok(QueueQuery::List { after }) => format!("list after '{after}'"),
+        Ok(query) => brief(&format!("{query:?}")),
         Err(_) => nonsense(query),
     }
 }

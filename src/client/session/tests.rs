@@ -25,9 +25,8 @@ fn number(answer: &Result<Answer, Error>) -> u8 {
 }
 
 fn items(fake: &Fake) -> Vec<String> {
-    let group = fake.group();
-    let queue = group.queues.values().next().map(|(_, items)| items.clone()).unwrap_or_default();
-    queue.into_iter().map(|item| String::from_utf8(item).expect("pushed as text")).collect()
+    let items = fake.group().items();
+    items.into_iter().map(|item| String::from_utf8(item).expect("pushed as text")).collect()
 }
 
 #[test]

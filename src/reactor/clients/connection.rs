@@ -4,11 +4,13 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
+use std::net::IpAddr;
 
 use crate::limits::CLIENT_UNSENT_BYTES_MAX;
 use crate::replica::Input;
 use crate::types::ClientId;
 use crate::wire::client::first_frame;
+use crate::wire::stream::MAGIC;
 
 /// Buffers given to the kernel in one write.
 const SLICES: usize = 64;
@@ -25,6 +27,12 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// Whether it comes from one of these addresses.
+    pub fn is_from(&self, addresses: &[IpAddr]) -> bool {
+        let Stream::Tcp(stream) = self else { return false };
+        stream.peer_addr().is_ok_and(|from| addresses.contains(&from.ip().to_canonical()))
+    }
+
     fn source(&mut self) -> &mut dyn mio::event::Source {
         match self {
             Stream::Tcp(s) => s,
@@ -80,6 +88,8 @@ pub(super) struct Connection {
     pub stalled: bool,
     /// No more is read; closed when all is written.
     pub ending: bool,
+    /// Nothing has come yet that tells a client from a replica; nothing is read before.
+    pub unknown: bool,
     /// A whole frame came: the core knows of this client.
     pub has_spoken: bool,
     pub told_gone: bool,
@@ -103,14 +113,40 @@ impl Connection {
             watches_writable: false,
             stalled: false,
             ending: false,
+            unknown: false,
             has_spoken: false,
             told_gone: false,
             told_stalled: false,
             in_ready: false,
             dirty: false,
         };
+        connection.unknown = matches!(connection.stream, Stream::Tcp(_));
         registry.register(connection.stream.source(), token, Interest::READABLE)?;
         Ok(connection)
+    }
+
+    /// Looks at the first bytes without taking them: whether a replica is at the other end, `None` if more must come.
+    pub fn is_peer(&self) -> Option<bool> {
+        let Stream::Tcp(stream) = &self.stream else { return Some(false) };
+        let mut front = [0; MAGIC.len()];
+        let count = match stream.peek(&mut front) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return None,
+            // Whoever reads it finds out what is wrong.
+            Err(_) | Ok(0) => return Some(false),
+            Ok(count) => count,
+        };
+        if front[..count] != MAGIC[..count] {
+            return Some(false);
+        }
+        (count == MAGIC.len()).then_some(true)
+    }
+
+    /// The stream itself, if it is one of TCP.
+    pub fn into_tcp(self) -> Option<TcpStream> {
+        match self.stream {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Unix(_) => None,
+        }
     }
 
     /// Reads up to about `most` bytes and hands over the whole frames in them, while it is accepted. Also says how

@@ -141,20 +141,20 @@ impl Fifo {
         self.iter().next()
     }
 
-    /// How many items from the front, up to `count`, take up to `bytes` with their frames; one if there is any.
-    pub fn fitting(&self, count: usize, bytes: usize) -> usize {
-        let mut taken = 0;
-        let fits = self.iter().take(count).take_while(|item| {
-            taken += item.framed.len();
-            taken <= bytes
-        });
-        fits.count().max(1).min(self.count as usize)
-    }
-
     /// Removes the front item and appends it to `out`, framed; `false` if there is none.
     pub fn pop_into(&mut self, out: &mut Vec<u8>) -> bool {
-        let Some(Item { time, framed, bytes }) = self.front() else { return false };
-        out.extend_from_slice(framed);
+        self.remove(|item| out.extend_from_slice(item.framed)).is_some()
+    }
+
+    /// Removes the front item: when it was pushed, and its bytes.
+    pub fn take(&mut self) -> Option<(GroupTime, Box<[u8]>)> {
+        self.remove(|item| (item.time, item.bytes.into()))
+    }
+
+    fn remove<T>(&mut self, take: impl FnOnce(&Item<'_>) -> T) -> Option<T> {
+        let item = self.front()?;
+        let taken = take(&item);
+        let Item { time, framed, bytes } = item;
         let (own, length) = (bytes.len() as u64, varint_len(time.0 - self.before.0) + framed.len());
         self.count -= 1;
         self.bytes -= own;
@@ -163,7 +163,7 @@ impl Fifo {
         if self.chunks.front().is_some_and(|chunk| chunk.len() == self.head) {
             self.leave_chunk();
         }
-        true
+        Some(taken)
     }
 
     /// Goes on to the next chunk once the first has been read.
@@ -176,9 +176,11 @@ impl Fifo {
         }
     }
 
-    /// Its chunks, for who frees them bit by bit.
-    pub fn into_chunks(self) -> VecDeque<Chunk> {
-        self.chunks
+    /// One of its chunks, for who frees them bit by bit: the list is of no other use afterwards. From the back: there
+    /// an allocator that grew with the list can give memory to the kernel bit by bit, where from the front it would
+    /// hold it all until the last chunk, and then return it in one long call.
+    pub fn drop_chunk(&mut self) -> Option<Chunk> {
+        self.chunks.pop_back()
     }
 
     /// Appends the items; equal lists write equal bytes, however they lie in their chunks.
@@ -266,21 +268,6 @@ mod tests {
             let mut r = Reader::new(&bytes);
             Fifo::restore(&mut r).map_or(true, |fifo| bytes.starts_with(&bytes_of(&fifo)))
         }
-    }
-
-    #[test]
-    fn a_batch_is_bounded_by_bytes_but_never_empty() {
-        let mut fifo = Fifo::default();
-        assert_eq!(fifo.fitting(10, 100), 0);
-        for size in [500, 30, 30, 30] {
-            fifo.push(GroupTime(1), &vec![b'x'; size]);
-        }
-        assert_eq!(fifo.fitting(10, 100), 1);
-        assert!(fifo.pop_into(&mut Vec::new()));
-        assert_eq!(fifo.fitting(10, 62), 2);
-        assert_eq!(fifo.fitting(10, 61), 1);
-        assert_eq!(fifo.fitting(2, 1000), 2);
-        assert_eq!(fifo.fitting(10, 1000), 3);
     }
 
     #[test]

@@ -5,11 +5,11 @@
 
 use crate::limits::JOIN_NEAR_SLOTS;
 use crate::marks;
-use crate::replica::follow::Got;
+use crate::replica::follow::{Fetched, Got};
 use crate::replica::serve::{Lanes, Serve, Source};
 use crate::replica::tail::Held;
 use crate::replica::{Level, Outbox, Replica};
-use crate::types::{ReplicaId, Slot};
+use crate::types::{ReplicaId, Slot, Time};
 use crate::wire::stream::{Frame, Position, Sender};
 
 impl Replica {
@@ -27,34 +27,30 @@ impl Replica {
 
     /// A frame of another replica over a stream.
     pub(super) fn on_stream(&mut self, from: ReplicaId, bytes: &[u8], out: &mut Outbox) {
-        let Ok((sender, frame)) = Frame::decode(bytes) else { return };
-        if sender.run.id != from || sender.cluster != self.meta.cluster || !self.started {
+        let own = self.sender();
+        let decoded = Frame::decode(bytes).ok().filter(|_| self.started);
+        let Some((_, frame)) = decoded.filter(|(s, _)| s.cluster == own.cluster && s.run.id == from) else {
+            self.follow.counters.foreign += 1;
             return;
+        };
+        match frame {
+            Frame::Fetch { number, fetch } => self.serve.on_fetch(from, number, fetch),
+            answer => self.follow.on_frame(self.now, own.cluster, from, &answer),
         }
-        if let Frame::Fetch { number, fetch } = frame {
-            self.serve.on_fetch(from, number, fetch);
-            return;
-        }
-        match self.follow.on_frame(self.now, self.meta.cluster, from, &frame) {
-            Some(Got::Records(records)) => {
-                let records = records.into_iter().map(|r| Held {
-                    epoch: r.epoch,
-                    slot: r.slot,
-                    time: r.time,
-                    digest: r.digest,
-                    operations: r.operations,
-                });
-                self.take_slots(records, out);
+        while let Some(got) = self.follow.take() {
+            match got {
+                Got::Records(records) => self.take_slots(records, out),
+                Got::Differs { from, slot } => self.differs(from, slot, out),
+                Got::State { .. } => {}
             }
-            Some(Got::Differs { from, slot }) => self.differs(from, slot, out),
-            Some(Got::State { .. }) | None => {}
         }
     }
 
     /// Slots that go on where the log ends.
-    fn take_slots(&mut self, slots: impl Iterator<Item = Held>, out: &mut Outbox) {
+    fn take_slots(&mut self, slots: Vec<Fetched>, out: &mut Outbox) {
         let number = self.journal.number();
-        for held in slots {
+        for Fetched { epoch, slot, time, digest, operations } in slots {
+            let held = Held { epoch, slot, time, digest, operations };
             assert_eq!(held.slot, self.journal.logged().next(), "what is fetched goes on where the log ends");
             let mut positions = self.positions();
             positions.epoch = held.epoch;
@@ -113,7 +109,8 @@ impl Replica {
     /// Serves what others ask for.
     pub(super) fn serve_others(&mut self, out: &mut Outbox) {
         let mut serve = std::mem::replace(&mut self.serve, Serve::new(self.now));
-        serve.tick(self.now, &source(self), &mut Lanes { streams: &mut out.streams, reads: &mut out.reads });
+        let mut lanes = Lanes { streams: &mut out.streams, reads: &mut out.reads };
+        serve.tick(self.now, &self.source(), &mut lanes);
         self.serve = serve;
     }
 
@@ -121,19 +118,20 @@ impl Replica {
     pub(super) fn on_read(&mut self, token: u64, bytes: &[u8], out: &mut Outbox) {
         let mut serve = std::mem::replace(&mut self.serve, Serve::new(self.now));
         let mut lanes = Lanes { streams: &mut out.streams, reads: &mut out.reads };
-        serve.on_read(token, bytes, &source(self), &mut lanes);
+        serve.on_read(token, bytes, &self.source(), &mut lanes);
         self.serve = serve;
+    }
+
+    /// What there is to be served now.
+    fn source(&self) -> Source<'_> {
+        let (view, committed) = (self.group.newest(), self.committed());
+        Source { sender: self.sender(), journal: &self.journal, view, committed, snapshots: &[] }
+    }
+
+    pub(super) fn catch_up_deadline(&self) -> Option<Time> {
+        self.follow.deadline().into_iter().chain(self.serve.deadline()).min()
     }
 }
 
-/// What there is to be served now.
-fn source(replica: &Replica) -> Source<'_> {
-    Source {
-        sender: replica.sender(),
-        index: replica.journal.index(),
-        view: replica.group.newest(),
-        committed: replica.committed(),
-        synced: replica.journal.synced(),
-        snapshots: &[],
-    }
-}
+#[cfg(test)]
+mod tests;
