@@ -25,7 +25,9 @@ pub fn is_wanted() -> bool {
 
 /// Obeys commands until the person has no more of them. TAB completes these names.
 pub fn run(session: &mut Session, out: &mut Output, stale: bool, understand: Understand<'_>, names: Vec<String>) {
-    let mut editor = match Editor::<Names, MemHistory>::with_history(Config::default(), MemHistory::new()) {
+    // Several lines that are pasted are several commands.
+    let config = Config::builder().bracketed_paste(false).build();
+    let mut editor = match Editor::<Names, MemHistory>::with_history(config, MemHistory::new()) {
         Ok(editor) => editor,
         Err(e) => return fail(out, &e),
     };

@@ -249,7 +249,8 @@ impl Reactor {
     fn carry_out(&mut self, now: Time) -> Result<Flow, Exit> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } =
             &mut self.out;
-        assert!(reads.is_empty() && snapshot.is_none() && trim.is_none(), "not asked for yet");
+        assert!(snapshot.is_none() && trim.is_none(), "not asked for yet");
+        reads.clear();
         marks.clear();
         let mut faults = self.faults.as_mut().map(|(_, faults)| faults);
         if let Some(faults) = &mut faults {

@@ -223,8 +223,12 @@ impl Follow {
                 goal.on_records(now, from, current, committed.min(end), end, records, counters)
             }
             Frame::State { slot, total, offset, bytes, .. } => {
-                goal.on_piece(now, current, (slot, total, offset), bytes, counters).then(|| ())?;
-                goal.complete(now, cluster, counters)
+                let whole = goal.on_piece(now, current, (slot, total, offset), bytes, counters);
+                if whole {
+                    goal.complete(now, cluster, counters)
+                } else {
+                    None
+                }
             }
             Frame::Differs { slot, .. } if current => {
                 goal.give_up(now, goal.patience_ns);

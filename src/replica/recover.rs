@@ -27,12 +27,7 @@ impl Replica {
         let fresh =
             Meta { id: config.id, birth: Birth(rng.next_u64()), directory: config.directory, ..Meta::default() };
         let mut meta = stored.meta.unwrap_or(fresh);
-        let founding = Founding {
-            book: config.book.clone(),
-            policy: config.policy,
-            min_members: config.min_members,
-            durability: config.durability,
-        };
+        let founding = founding(&config);
         if let Some(reason) = contradiction(&config, &founding, &meta, &stored.log) {
             out.stop = Some((reason, 78));
         }
@@ -43,22 +38,9 @@ impl Replica {
         meta.incarnation = Incarnation(meta.incarnation.0 + 1);
         meta.generation += 1;
         let me = Run { id: config.id, birth: meta.birth, incarnation: meta.incarnation };
-        let settings = Settings {
-            founding,
-            peers: config.peers.clone(),
-            heartbeat_ns: config.heartbeat_ms * Time::MS,
-            suspect_after_ns: config.suspect_after_ms * Time::MS,
-            path_max: config.datagram_size_max,
-            receive_buffer_bytes: config.receive_buffer_bytes,
-        };
-        let acceptor = Acceptor {
-            installed: meta.installed.clone(),
-            heard: meta.heard.clone(),
-            promised: meta.promised,
-            accepted: meta.accepted.clone(),
-        };
+        let settings = settings(&config, founding);
         let mut replica = Replica {
-            group: Group::new(settings, me, meta.cluster, acceptor, rng.fork()),
+            group: Group::new(settings, me, meta.cluster, acceptor(&meta), rng.fork()),
             journal: Journal::new(&stored.log, config.segment_bytes),
             machine: Machine::new(),
             cluster_if_founding: ClusterId(rng.next_u64().max(1)),
@@ -123,6 +105,35 @@ impl Replica {
         let mut out = Outbox::default();
         self.apply_held(log.committed.max(base), &mut out);
         out.stop.map_or(Ok(()), |(reason, _)| Err(reason))
+    }
+}
+
+fn founding(config: &Config) -> Founding {
+    Founding {
+        book: config.book.clone(),
+        policy: config.policy,
+        min_members: config.min_members,
+        durability: config.durability,
+    }
+}
+
+fn settings(config: &Config, founding: Founding) -> Settings {
+    Settings {
+        founding,
+        peers: config.peers.clone(),
+        heartbeat_ns: config.heartbeat_ms * Time::MS,
+        suspect_after_ns: config.suspect_after_ms * Time::MS,
+        path_max: config.datagram_size_max,
+        receive_buffer_bytes: config.receive_buffer_bytes,
+    }
+}
+
+fn acceptor(meta: &Meta) -> Acceptor {
+    Acceptor {
+        installed: meta.installed.clone(),
+        heard: meta.heard.clone(),
+        promised: meta.promised,
+        accepted: meta.accepted.clone(),
     }
 }
 

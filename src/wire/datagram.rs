@@ -369,16 +369,7 @@ impl<'a> Frame<'a> {
                 attempt: r.u8("attempt")?,
             },
             kind::HELLO => Frame::Hello { config: r.u64("config")? },
-            kind::CHANGE => {
-                let (number, total, offset) = (r.u32("change number")?, r.u16("change total")?, r.u16("offset")?);
-                let length = r.u16("change length")?;
-                let bytes = r.take(usize::from(length), "change")?;
-                let inside = offset.checked_add(length).is_some_and(|end| end <= total);
-                if length == 0 || !inside || usize::from(total) > CHANGE_FRAME_BYTES_MAX {
-                    return Err(DecodeError { field: "change range" });
-                }
-                Frame::Change { number, total, offset, bytes }
-            }
+            kind::CHANGE => change(r)?,
             kind::PROBE => {
                 let (size, length) = (r.u16("probe size")?, r.u16("padding length")?);
                 Frame::Probe { size, padding: r.take(usize::from(length), "padding")? }
@@ -396,6 +387,17 @@ impl<'a> Frame<'a> {
             _ => return Err(DecodeError { field: "frame kind" }),
         })
     }
+}
+
+fn change<'a>(r: &mut Reader<'a>) -> Decoded<Frame<'a>> {
+    let (number, total, offset) = (r.u32("change number")?, r.u16("change total")?, r.u16("offset")?);
+    let length = r.u16("change length")?;
+    let bytes = r.take(usize::from(length), "change")?;
+    let inside = offset.checked_add(length).is_some_and(|end| end <= total);
+    if length == 0 || !inside || usize::from(total) > CHANGE_FRAME_BYTES_MAX {
+        return Err(DecodeError { field: "change range" });
+    }
+    Ok(Frame::Change { number, total, offset, bytes })
 }
 
 #[cfg(test)]

@@ -12,4 +12,5 @@ mod group;
 mod lab;
 mod net;
 mod order;
+mod prompt;
 mod relay;

@@ -118,7 +118,7 @@ impl World {
             return Ok(());
         }
         let node = &mut self.nodes[index];
-        let made = !self.faults_over && node.rng.chance(950_000) || self.faults_over;
+        let made = self.faults_over || node.rng.chance(950_000);
         if made {
             node.disk.put_whole(File::Snapshot(slot), bytes);
         }

@@ -164,6 +164,9 @@ fn snapshot_file(rng: &mut Rng, history: &History, slot: u64) -> Vec<u8> {
     [&Snapshot { slot, time, digest, view }.header(&state)[..], &state].concat()
 }
 
+/// What is under way, and when it arrives.
+type Lane = VecDeque<(Time, Vec<u8>)>;
+
 /// A follower and those it may ask, on a network that loses connections.
 struct World {
     rng: Rng,
@@ -173,7 +176,7 @@ struct World {
     /// Replicas 2 and above.
     sources: Vec<Source>,
     /// One lane each way for each source, in order.
-    lanes: BTreeMap<(ReplicaId, ReplicaId), VecDeque<(Time, Vec<u8>)>>,
+    lanes: BTreeMap<(ReplicaId, ReplicaId), Lane>,
     reset_ppm: u32,
     /// What was taken, in order.
     got: Vec<Fetched>,
@@ -391,7 +394,7 @@ fn a_silent_source_is_given_up_and_each_wait_is_longer() {
     for _ in 0..8_000 {
         let before = world.lanes.iter().map(|(to, lane)| (*to, lane.len())).collect::<BTreeMap<_, _>>();
         world.step();
-        let grown = |(to, lane): (&(ReplicaId, ReplicaId), &VecDeque<_>)| {
+        let grown = |(to, lane): (&(ReplicaId, ReplicaId), &Lane)| {
             (lane.len() > before.get(to).copied().unwrap_or(0)).then_some(to.1)
         };
         if let Some(to) = world.lanes.iter().find_map(grown) {
