@@ -44,8 +44,20 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = ANSWER_BYTES_MAX + (4 << 10);
 pub const SESSION_WINDOW: u64 = 4096;
 /// Sessions in the replicated table.
 pub const SESSIONS_MAX: usize = 100_000;
-/// A session that nobody speaks for is forgotten after this much group time.
+/// A session without a request, nor word that it is connected, is forgotten after this much group time.
 pub const SESSION_IDLE_NS: u64 = 600 * 1_000_000_000;
+/// One whose latest connection is lost, after this much.
+pub const SESSION_GRACE_NS: u64 = 30 * 1_000_000_000;
+/// And a kept one that nobody speaks for, after this much: a week.
+pub const SESSION_KEEP_NS: u64 = 7 * 24 * 3600 * 1_000_000_000;
+/// How often a replica orders which quiet sessions are connected to it.
+pub const CONNECTED_EVERY_NS: u64 = SESSION_IDLE_NS / 4;
+/// Sessions that one such operation names.
+pub const CONNECTED_MAX: usize = 2048;
+/// Lost connections that a replica remembers until it can order that they are.
+pub const LOST_MAX: usize = 100_000;
+/// Bytes of a session's unseen answers from which on its further requests are answered `busy`.
+pub const SESSION_ANSWER_BYTES_MAX: u64 = 8 << 20;
 /// Client connections of one replica.
 pub const CLIENTS_MAX: usize = 10_000;
 /// Bytes waiting to be written to one client before the replica stops reading from it.
@@ -130,6 +142,28 @@ pub const CHANGE_FRAME_BYTES_MAX: usize = 24 << 10;
 /// Change frames of one peer that may be here in part.
 pub const CHANGE_PARTS_MAX: usize = 8;
 
+// ---- who is heard, and who may be in
+/// Earlier births of one replica that are known not to be new ones.
+pub const BIRTHS_REMEMBERED_MAX: usize = 8;
+/// A birth that was left behind returns only after this many times the suspicion time of silence.
+pub const BIRTH_RETURN_FACTOR: u64 = 10;
+/// Nobody sends so many packets between two that arrive.
+pub const PACKET_JUMP_MAX: u64 = 1 << 32;
+/// A complaint about a slow member ends after this many times the suspicion time.
+pub const COMPLAINT_FACTOR: u64 = 10;
+/// A proposer whose turn is not the first waits up to this much longer, at random.
+pub const CHANGE_JITTER_NS: u64 = 50 * 1_000_000;
+/// Joiners are gathered for this long from the first that is ready.
+pub const JOIN_DEBOUNCE_NS: u64 = 100 * 1_000_000;
+/// How long a replica that was put out for the second time waits before it is let in again; doubled each time.
+pub const REJOIN_WAIT_NS: u64 = 1_000 * 1_000_000;
+/// And at most.
+pub const REJOIN_WAIT_MAX_NS: u64 = 60_000 * 1_000_000;
+/// One that was not put out for this long begins anew.
+pub const REJOIN_CALM_NS: u64 = 120_000 * 1_000_000;
+const _: () = assert!(REJOIN_CALM_NS > REJOIN_WAIT_MAX_NS, "no wait is forgotten before it is over");
+const _: () = assert!(CHANGE_JITTER_NS < CHANGE_STEP_NS, "the order of proposers must survive the jitter");
+
 // ---- streams between replicas
 /// Bytes of records or of a snapshot that one frame carries, but always one record.
 pub const STREAM_PIECE_BYTES: usize = 256 << 10;
@@ -155,33 +189,15 @@ pub const FOLLOW_AGAIN_NS: u64 = 20 * 1_000_000;
 pub const PEER_CONNECTIONS_MAX: usize = 40;
 /// Bytes waiting to be written to one of them; what is beyond is dropped.
 pub const PEER_UNSENT_BYTES_MAX: usize = 8 << 20;
+/// What was written to another replica and is not acknowledged by its host for this long ends the connection: a new one
+/// comes through sooner than the kernel's next attempt on the old.
+pub const PEER_STALL_MS: i32 = 2_000;
 /// How long a connection to another replica may take to come about.
 pub const PEER_CONNECT_WAIT_NS: u64 = 1_000 * 1_000_000;
 /// How soon it is tried again.
 pub const PEER_CONNECT_AGAIN_NS: u64 = 100 * 1_000_000;
 /// A connection with another replica on which nothing is said for this long is closed.
 pub const PEER_IDLE_NS: u64 = 30_000 * 1_000_000;
-// ---- who is heard, and who may be in
-/// Earlier births of one replica that are known not to be new ones.
-pub const BIRTHS_REMEMBERED_MAX: usize = 8;
-/// A birth that was left behind returns only after this many times the suspicion time of silence.
-pub const BIRTH_RETURN_FACTOR: u64 = 10;
-/// Nobody sends so many packets between two that arrive.
-pub const PACKET_JUMP_MAX: u64 = 1 << 32;
-/// A complaint about a slow member ends after this many times the suspicion time.
-pub const COMPLAINT_FACTOR: u64 = 10;
-/// A proposer whose turn is not the first waits up to this much longer, at random.
-pub const CHANGE_JITTER_NS: u64 = 50 * 1_000_000;
-/// Joiners are gathered for this long from the first that is ready.
-pub const JOIN_DEBOUNCE_NS: u64 = 100 * 1_000_000;
-/// How long a replica that was put out for the second time waits before it is let in again; doubled each time.
-pub const REJOIN_WAIT_NS: u64 = 1_000 * 1_000_000;
-/// And at most.
-pub const REJOIN_WAIT_MAX_NS: u64 = 60_000 * 1_000_000;
-/// One that was not put out for this long begins anew.
-pub const REJOIN_CALM_NS: u64 = 120_000 * 1_000_000;
-const _: () = assert!(REJOIN_CALM_NS > REJOIN_WAIT_MAX_NS, "no wait is forgotten before it is over");
-const _: () = assert!(CHANGE_JITTER_NS < CHANGE_STEP_NS, "the order of proposers must survive the jitter");
 
 /// Earlier views whose bases a view remembers.
 pub const CHAIN_MAX: usize = 64;
@@ -189,6 +205,13 @@ pub const CHAIN_MAX: usize = 64;
 // ---- the log
 /// Bytes of a log segment.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Segments of log after which a snapshot is taken, but not before the log has grown by this share of the state.
+pub const SNAPSHOT_SEGMENTS: u64 = 4;
+pub const SNAPSHOT_STATE_SHARE: u64 = 4;
+/// A snapshot that could not be made is tried again after this time.
+pub const SNAPSHOT_AGAIN_NS: u64 = 10 * 1_000_000_000;
+/// Bytes that one read of a file of the data directory asks for, at most.
+pub const READ_BYTES_MAX: u32 = 256 << 10;
 /// Bytes of one log record.
 pub const RECORD_BYTES_MAX: usize = SLOT_BYTES_MAX + 512;
 /// Bytes of a segment between two places that the log's index remembers.
@@ -208,6 +231,9 @@ const _: () =
     assert!(STREAM_PIECE_BYTES * (STREAM_FRAMES_MAX as usize) + STREAM_FRAME_BYTES_MAX < PEER_UNSENT_BYTES_MAX);
 const _: () = assert!(PEER_CONNECTIONS_MAX > 2 * REPLICAS_MAX, "each replica may connect to each other");
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "UDP over IPv4 carries no more");
+const _: () = assert!(CONNECTED_EVERY_NS * 2 < SESSION_IDLE_NS, "a lost word must not cost a connected session");
+const _: () = assert!(SESSION_GRACE_NS < SESSION_IDLE_NS, "a lost connection must not prolong a session");
+const _: () = assert!(CONNECTED_MAX * 20 < OPERATION_BYTES_MAX, "the connected sessions must fit an operation");
 const _: () = assert!(REPLICAS_MAX <= REPLICA_ID_MAX as usize, "ids must suffice");
 /// Bytes kept free in a datagram for its header, whoever is heard.
 pub const HEADER_ROOM_BYTES: usize = 232;

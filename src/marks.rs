@@ -19,6 +19,7 @@ marks! {
     LOG_CUT "a log was cut where a view denied its end";
     RESTARTED "restarted without rank";
     FETCHED "slots were fetched from another replica's log";
+    STATE_TAKEN "a whole state was taken over from another replica";
     NACK_ORDER "an order was asked for";
     NACK_DATA "a message was asked for";
     NACK_THIRD "a gap was asked of a third member";

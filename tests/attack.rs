@@ -219,7 +219,7 @@ fn an_operation_larger_than_the_flight_is_ordered() {
     for (n, loss_ppm) in [(3, 0), (7, 0), (5, 100_000)] {
         let mut bench = Bench::new(n, loss_ppm);
         let session = bench.open(0, 1);
-        bench.say(1, &[(2, ToReplica::Hello { version: 1 }), (2, ToReplica::Use { session })]);
+        bench.say(1, &[(2, ToReplica::Hello { version: 1 }), (2, ToReplica::Use { session, keep: false })]);
         let operation = push(&vec![7; ITEM_BYTES_MAX]);
         bench.say(1, &[(2, request(1, &operation)), (2, request(2, &operation))]);
         bench.run_ms(2000);
@@ -327,7 +327,7 @@ fn no_frame_of_a_member_is_a_panic() {
             bench.forge(1, 0, &header, &frames[round as usize % frames.len()..][..1]);
             if round % 50 == 0 {
                 let operation = push(b"more");
-                bench.say(0, &[(1, ToReplica::Use { session }), (1, request(round / 50 + 1, &operation))]);
+                bench.say(0, &[(1, ToReplica::Use { session, keep: false }), (1, request(round / 50 + 1, &operation))]);
                 bench.run_ms(2);
             }
         }
@@ -356,8 +356,8 @@ fn a_client_that_leaves_a_session_does_not_take_it_from_its_new_owner() {
     let mut bench = Bench::new(1, 0);
     let (old, other) = (bench.open(0, 1), bench.open(0, 9));
     let operation = push(b"x");
-    bench.say(0, &[(2, ToReplica::Hello { version: 1 }), (2, ToReplica::Use { session: old })]);
-    bench.say(0, &[(1, ToReplica::Use { session: other }), (2, request(1, &operation))]);
+    bench.say(0, &[(2, ToReplica::Hello { version: 1 }), (2, ToReplica::Use { session: old, keep: false })]);
+    bench.say(0, &[(1, ToReplica::Use { session: other, keep: false }), (2, request(1, &operation))]);
     bench.run_ms(100);
     assert_eq!(bench.told().answers, [(2, 1, vec![0])]);
 }
@@ -486,7 +486,7 @@ fn a_log_that_lacks_its_beginning_stops_the_replica() {
     assert!(meta.is_some());
     let log = Replay { records: vec![RecordView { record, operations: &[] }], committed: Slot(5), ..Replay::default() };
     let mut out = Outbox::default();
-    Replica::recover(config(1, 1), Stored { meta, log }, Time(0), &mut out);
+    Replica::recover(config(1, 1), Stored { meta, log, ..Stored::default() }, Time(0), &mut out);
     assert_eq!(out.stop.map(|s| s.1), Some(70));
 }
 

@@ -196,7 +196,7 @@ fn client_frames() -> Vec<Vec<u8>> {
     };
     add(ToReplica::Hello { version: VERSION });
     add(ToReplica::Open { token: 77 });
-    add(ToReplica::Use { session });
+    add(ToReplica::Use { session, keep: false });
     for (n, operation) in operations().iter().enumerate() {
         let (number, seen) = (RequestNumber(n as u64 + 1), RequestNumber(n as u64));
         add(ToReplica::Request { number, seen, operation });

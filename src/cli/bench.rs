@@ -222,7 +222,7 @@ impl Lane<'_> {
                     continue;
                 }
                 ToClient::Refused { code, message, .. } => return Err(Error::refused(code, message)),
-                ToClient::Told { .. } => continue,
+                ToClient::Told { .. } | ToClient::Pong { .. } => continue,
             };
             let depth = self.sent.len() as u64;
             let Some(sent) = self.sent[(number % depth) as usize].take() else { continue };

@@ -3,8 +3,11 @@
 
 use memchr::memchr;
 use std::fs::File;
+use std::hash::Hasher;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use twox_hash::XxHash3_64;
 
 /// Bytes asked of the kernel at once.
 const READ_BYTES: usize = 256 << 10;
@@ -21,7 +24,6 @@ pub enum Next<'a> {
 }
 
 /// Lines of a file or pipe.
-#[derive(Debug)]
 pub struct Input<R = File> {
     source: R,
     separator: u8,
@@ -34,6 +36,15 @@ pub struct Input<R = File> {
     /// The present line is too long: it is skipped up to its end.
     skipping: bool,
     ended: bool,
+    /// Of what was taken so far, if that is wanted.
+    tally: Option<Tally>,
+}
+
+/// How much of an input was taken, and its hash. A last line without its end counts as if it had one.
+#[derive(Clone)]
+struct Tally {
+    bytes: u64,
+    hash: XxHash3_64,
 }
 
 impl Input<File> {
@@ -60,6 +71,27 @@ impl<R: Read> Input<R> {
             end: 0,
             skipping: false,
             ended: false,
+            tally: None,
+        }
+    }
+
+    /// From now on what is taken is counted.
+    pub fn count(&mut self) {
+        self.tally = Some(Tally { bytes: 0, hash: XxHash3_64::with_seed(0) });
+    }
+
+    /// Bytes taken since [`Input::count`], separators included, and their hash.
+    pub fn taken(&self) -> (u64, u64) {
+        self.tally.as_ref().map_or((0, 0), |tally| (tally.bytes, tally.hash.finish()))
+    }
+
+    fn take(&mut self, bytes: Range<usize>, is_last: bool) {
+        if let Some(tally) = &mut self.tally {
+            tally.bytes += bytes.len() as u64 + u64::from(is_last);
+            tally.hash.write(&self.buffer[bytes]);
+            if is_last {
+                tally.hash.write(&[self.separator]);
+            }
         }
     }
 
@@ -99,12 +131,15 @@ impl<R: Read> Input<R> {
                 self.searched = self.end;
                 if self.end - self.begin > self.line_bytes_max {
                     self.skipping = true;
+                    self.take(self.begin..self.end, false);
                     self.begin = self.end;
                 }
                 return Next::Nothing;
             }
         };
-        self.begin = (line.end + 1).min(self.end);
+        let end = (line.end + 1).min(self.end);
+        self.take(self.begin..end, line.end == self.end);
+        self.begin = end;
         self.searched = self.begin;
         if std::mem::take(&mut self.skipping) || line.len() > self.line_bytes_max {
             return Next::TooLong;

@@ -4,12 +4,14 @@
 //! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
+pub mod exact;
 pub mod group;
 pub mod input;
 pub mod line;
 pub mod options;
 pub mod output;
 pub mod pipe;
+pub mod position;
 pub mod prompt;
 pub mod queue;
 pub mod table;

@@ -142,7 +142,12 @@ impl Output {
 
     /// Something was answered with an error: in its answer's place, or on stderr.
     pub fn error(&mut self, error: &Error) {
-        self.note_status(error.exit_status());
+        self.error_as(error, error.exit_status());
+    }
+
+    /// The same, with another status.
+    pub fn error_as(&mut self, error: &Error, status: u8) {
+        self.note_status(status);
         let (name, message) = (error.name(), one_line(error.message()));
         if self.style.json {
             let done = error.done().name();

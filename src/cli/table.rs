@@ -2,7 +2,7 @@
 
 use crate::cli::options::{scan, Given, Known};
 use crate::cli::output::{Output, Style};
-use crate::cli::{bench, group, line, queue, transfer};
+use crate::cli::{bench, exact, group, line, queue, transfer};
 use crate::client::{Answer, Ask, Error, Session};
 
 /// One command.
@@ -186,8 +186,13 @@ pub static COMMANDS: &[Command] = &[
     command!("qPop" "ID" "removes the first item and prints it" None, (1, 1), false, queue::q_pop),
     command!("qTop" "ID" "prints the first item" None, (1, 1), false, queue::q_top),
     command!("qSize" "ID" "the number of items" None, (1, 1), false, queue::q_size),
-    command!("push" "[-v] LABEL [ITEM...]" "appends items, or the lines of stdin; makes the queue if needed"
-        Some(&[flag(b'v', "print how many")]), (1, ANY), false, transfer::push),
+    command!("push" "[OPTION...] LABEL [ITEM...]" "appends items, or the lines of stdin; makes the queue if needed"
+        Some(&[
+            flag(b'v', "print how many"),
+            long("session", "FILE", "remember in FILE how far it came: killed and run again it goes on there"),
+        ]), (1, ANY), false, transfer::push),
+    command!("session" "end FILE" "ends the session that FILE keeps, and removes FILE"
+        Some(&[]), (2, 2), false, exact::plan_session),
     command!("pop" "[-n COUNT] LABEL" "removes items from the front and prints them"
         Some(&[COUNT]), (1, 1), false, transfer::pop),
     command!("peek" "[-n COUNT] LABEL" "prints items from the front" Some(&[COUNT]), (1, 1), false, queue::peek),

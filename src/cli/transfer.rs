@@ -1,9 +1,10 @@
 //! Many items at once: `push` packs what is there into batches and keeps several under way; `pop` asks ahead of what
 //! it has written, but by no more than a bounded number of items, for these are lost if it dies.
 
+use crate::cli::exact;
 use crate::cli::input::{Input, Next};
 use crate::cli::line::unescape;
-use crate::cli::output::{complain, Output};
+use crate::cli::output::{complain, Output, Style};
 use crate::cli::queue::{print_items, try_print_items};
 use crate::cli::table::{decimal, Call, Plan, Refusal};
 use crate::client::{check_item, Ask, Error, Session};
@@ -12,6 +13,7 @@ use crate::types::Slot;
 use crate::wire::answer::Code;
 use crate::wire::codec::varint_len;
 use crate::wire::operation::{QueueOperation, Target};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 
@@ -24,7 +26,7 @@ const PUSHES_UNDER_WAY: usize = 4;
 
 /// Items on their way into one push.
 #[derive(Default)]
-struct Batch {
+pub struct Batch {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     /// Bytes that the items take in the operation.
@@ -32,34 +34,59 @@ struct Batch {
 }
 
 impl Batch {
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    fn has_room_for(&self, item: &[u8]) -> bool {
+    /// How many items are in it.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn has_room_for(&self, item: &[u8]) -> bool {
         let bytes = self.encoded + varint_len(item.len() as u64) + item.len();
         self.is_empty() || self.ends.len() < BATCH_ITEMS_MAX && bytes <= BATCH_BYTES_MAX
     }
 
-    fn add(&mut self, item: &[u8]) {
+    pub fn add(&mut self, item: &[u8]) {
         self.encoded += varint_len(item.len() as u64) + item.len();
         self.bytes.extend_from_slice(item);
         self.ends.push(self.bytes.len());
     }
 
-    /// Submits the items and begins anew.
-    fn submit(&mut self, session: &mut Session, label: &str) {
+    /// The items as one push; the batch begins anew.
+    pub fn take_operation(&mut self, label: &str) -> Vec<u8> {
         let (bytes, ends) = (&self.bytes, &self.ends);
         let start = |k: usize| if k == 0 { 0 } else { ends[k - 1] };
         let items = (0..ends.len()).map(|k| &bytes[start(k)..ends[k]]);
-        session.submit(Ask::Request, |out| {
-            out.reserve(self.encoded + label.len() + 16);
-            QueueOperation::encode_push(out, Target::Label(label), items);
-        });
+        let mut operation = Vec::with_capacity(self.encoded + label.len() + 16);
+        QueueOperation::encode_push(&mut operation, Target::Label(label), items);
         self.bytes.clear();
         self.ends.clear();
         self.encoded = 0;
+        operation
     }
+
+    /// Submits the items and begins anew.
+    fn submit(&mut self, session: &mut Session, label: &str) {
+        session.submit_bytes(Ask::Request, self.take_operation(label));
+    }
+}
+
+/// The item that stands in a line.
+pub fn item_of(line: &[u8], escape: bool) -> Result<Cow<'_, [u8]>, Error> {
+    if !escape {
+        return Ok(Cow::Borrowed(line));
+    }
+    let item = unescape(line)?;
+    check_item(&item)?;
+    Ok(Cow::Owned(item))
+}
+
+/// stdin as items: separated as `style` says, each as long as may be.
+pub fn items_of_stdin(style: Style) -> io::Result<Input> {
+    let longest = if style.escape { 4 * ITEM_BYTES_MAX } else { ITEM_BYTES_MAX };
+    Input::stdin(if style.null { 0 } else { b'\n' }, longest)
 }
 
 // ---- push
@@ -67,6 +94,9 @@ impl Batch {
 pub fn push(call: &Call<'_>) -> Result<Plan, Refusal> {
     let label = call.label()?.to_string();
     let tells = call.option(b'v').is_some();
+    if let Some(path) = call.long("session") {
+        return exact::plan(call, &label, tells, path);
+    }
     if call.operands.len() == 1 {
         if !call.alone {
             let why = "push without ITEM reads stdin, which has the commands here";
@@ -125,9 +155,7 @@ impl Push {
     }
 
     fn run_stdin(mut self, session: &mut Session, out: &mut Output) {
-        let separator = if out.style.null { 0 } else { b'\n' };
-        let longest = if out.style.escape { 4 * ITEM_BYTES_MAX } else { ITEM_BYTES_MAX };
-        let result = Input::stdin(separator, longest).and_then(|mut input| self.read_all(&mut input, session, out));
+        let result = items_of_stdin(out.style).and_then(|mut input| self.read_all(&mut input, session, out));
         self.finish(session, out);
         if let Err(e) = result {
             complain(&format!("stdin: {e}"));
@@ -169,27 +197,19 @@ impl Push {
                 Next::Nothing | Next::End => return true,
             };
             self.taken += 1;
-            let unescaped;
-            let item = if out.style.escape {
-                match unescape(line).and_then(|item| check_item(&item).map(|()| item)) {
-                    Ok(item) => {
-                        unescaped = item;
-                        &unescaped[..]
-                    }
-                    Err(e) => {
-                        out.error(&e.about(&format!("line {} was not pushed", self.taken)));
-                        continue;
-                    }
+            let item = match item_of(line, out.style.escape) {
+                Ok(item) => item,
+                Err(e) => {
+                    out.error(&e.about(&format!("line {} was not pushed", self.taken)));
+                    continue;
                 }
-            } else {
-                line
             };
-            if !self.batch.has_room_for(item) {
+            if !self.batch.has_room_for(&item) {
                 let through = self.taken - 1;
                 self.under_way.push_back((self.batch.ends.len(), through));
                 self.batch.submit(session, &self.label);
             }
-            self.batch.add(item);
+            self.batch.add(&item);
         }
         false
     }

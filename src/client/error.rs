@@ -30,6 +30,8 @@ pub enum Error {
     Refused { code: Code, message: String, done: Done },
     /// No replica could be reached; nothing was sent.
     Unreachable { message: String },
+    /// The replicas reached belong to another group than the session; nothing was sent.
+    OtherGroup { message: String },
 }
 
 impl Error {
@@ -43,11 +45,12 @@ impl Error {
         Error::refused(Code::BadRequest, message)
     }
 
-    /// The word in `! CODE message`: a code's name, or `unreachable`.
+    /// The word in `! CODE message`: a code's name, `unreachable`, or `configuration`.
     pub fn name(&self) -> &'static str {
         match self {
             Error::Refused { code, .. } => code.name(),
             Error::Unreachable { .. } => "unreachable",
+            Error::OtherGroup { .. } => "configuration",
         }
     }
 
@@ -56,12 +59,13 @@ impl Error {
         match self {
             Error::Refused { code, .. } => code.exit_status(),
             Error::Unreachable { .. } => 69,
+            Error::OtherGroup { .. } => 78,
         }
     }
 
     pub fn message(&self) -> &str {
         match self {
-            Error::Refused { message, .. } | Error::Unreachable { message } => message,
+            Error::Refused { message, .. } | Error::Unreachable { message } | Error::OtherGroup { message } => message,
         }
     }
 
@@ -73,13 +77,25 @@ impl Error {
                 Error::Refused { code, message: format!("{what}: {message}"), done }
             }
             Error::Unreachable { message } => Error::Unreachable { message: format!("{what}: {message}") },
+            Error::OtherGroup { message } => Error::OtherGroup { message: format!("{what}: {message}") },
+        }
+    }
+
+    /// The same, and what is to be done about it.
+    #[must_use]
+    pub fn and(self, what: &str) -> Error {
+        let message = format!("{}; {what}", self.message());
+        match self {
+            Error::Refused { code, done, .. } => Error::Refused { code, message, done },
+            Error::Unreachable { .. } => Error::Unreachable { message },
+            Error::OtherGroup { .. } => Error::OtherGroup { message },
         }
     }
 
     pub fn done(&self) -> Done {
         match self {
             Error::Refused { done, .. } => *done,
-            Error::Unreachable { .. } => Done::No,
+            Error::Unreachable { .. } | Error::OtherGroup { .. } => Done::No,
         }
     }
 

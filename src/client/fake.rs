@@ -143,7 +143,8 @@ impl Door {
                     ToClient::Opened { token, session: self.session }.encode(out);
                 }
             },
-            ToReplica::Use { session } => self.session = session,
+            ToReplica::Use { session, .. } => self.session = session,
+            ToReplica::Ping { number } => ToClient::Pong { number }.encode(out),
             ToReplica::Request { number, operation, .. } => return self.on_request(&mut group, number, operation, out),
             ToReplica::Query { number, query, .. } => {
                 let answer = group.query(query);

@@ -4,7 +4,7 @@
 //! | of a member of the view that for `suspect-after` | exceptions |
 //! | --- | --- |
 //! | (a) said nothing, or at once where its process is gone | |
-//! | (b) did not announce the slot whose turn it is | while neither is frozen; only of so few that the rest is a quorum |
+//! | (b) did not announce the slot whose turn it is | neither is frozen; only of so few that the rest is a quorum |
 //! | (c) stood still behind this one, and was waited for | likewise; only of one that is behind this one |
 //! | (d) held this one's window shut | likewise |
 //!

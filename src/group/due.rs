@@ -301,3 +301,6 @@ impl Patience {
         self.at.into_iter().chain(secondary).filter(|&at| at > now).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,7 +91,9 @@ impl Crew {
         let path = place.log_path(id);
         let log = File::options().create(true).append(true).open(&path).map_err(|e| Exit::io("open", &path, &e))?;
         let (ours, theirs) = UnixStream::pair().map_err(|e| failed(&e))?;
-        (&ours).write_all(network.told_to(id).as_bytes()).map_err(|e| failed(&e))?;
+        if !network.is_whole() {
+            (&ours).write_all(network.told_to(id).as_bytes()).map_err(|e| failed(&e))?;
+        }
         ours.set_nonblocking(true).map_err(|e| failed(&e))?;
         let mut command = Command::new("/proc/self/exe");
         command.arg0("ftqd").arg("--id").arg(id.to_string());

@@ -105,6 +105,34 @@ impl Snapshot {
     }
 }
 
+/// What snapshot files are worth.
+#[derive(Debug, Default)]
+pub struct Choice<'a> {
+    /// The newest that is whole.
+    pub newest: Option<(Snapshot, &'a [u8])>,
+    /// The slots of that and of the older ones, rising.
+    pub usable: Vec<Slot>,
+    /// Newer ones that are not what they were, and why.
+    pub damaged: Vec<(Slot, DecodeError)>,
+}
+
+/// Judges files named by their slots, which rise.
+pub fn choose<'a>(files: &[(Slot, &'a [u8])]) -> Choice<'a> {
+    let mut choice = Choice::default();
+    for &(slot, file) in files.iter().rev() {
+        if choice.newest.is_none() {
+            match Snapshot::decode(file) {
+                Ok(whole) if whole.0.slot == slot => choice.newest = Some(whole),
+                Ok(_) => choice.damaged.push((slot, DecodeError { field: "slot" })),
+                Err(e) => choice.damaged.push((slot, e)),
+            }
+        }
+        choice.usable.extend(choice.newest.is_some().then_some(slot));
+    }
+    choice.usable.reverse();
+    choice
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +210,22 @@ mod tests {
                 Err(e) => e.field != "checksum" && e.field != "header bytes",
             }
         }
+    }
+
+    #[test]
+    fn the_newest_whole_one_counts() {
+        let of = |slot| {
+            let snapshot = Snapshot { slot: Slot(slot), ..snapshot(1, 1) };
+            [&snapshot.header(b"state")[..], b"state"].concat()
+        };
+        let (one, two, three) = (of(1), of(2), of(3));
+        let choice = choose(&[(Slot(1), &one), (Slot(2), &two), (Slot(3), &three)]);
+        assert_eq!(choice.newest.map(|n| n.0.slot), Some(Slot(3)));
+        assert_eq!((choice.usable, choice.damaged), (vec![Slot(1), Slot(2), Slot(3)], vec![]));
+        let choice = choose(&[(Slot(1), &one), (Slot(2), &two[..90]), (Slot(4), &three)]);
+        assert_eq!(choice.newest.map(|n| n.0.slot), Some(Slot(1)));
+        assert_eq!((choice.usable, choice.damaged.len()), (vec![Slot(1)], 2));
+        assert_eq!(choice.damaged[0], (Slot(4), DecodeError { field: "slot" }));
+        assert!(choose(&[(Slot(1), b"")]).newest.is_none());
     }
 }

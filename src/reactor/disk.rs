@@ -8,6 +8,8 @@
 mod aio;
 mod blocking;
 mod directory;
+mod snapshot;
+mod trim;
 mod uring;
 
 use std::collections::VecDeque;
@@ -19,13 +21,18 @@ use std::rc::Rc;
 
 use crate::log::{LogWrite, MetaWrite, SegmentNumber};
 use crate::reactor::exit::{Exit, IO};
+use crate::replica::ReadRequest;
 use crate::types::WriteNumber;
 
+use trim::Trimming;
+
 pub use directory::{is_writable, Directory, Found};
+pub use snapshot::{Outcome, SnapshotWriter};
 
 /// Writes of one batch; what is beyond goes into the next.
 const BATCH_WRITES_MAX: usize = 64;
-/// Operations an engine may have under way: a full batch with a sync for each of its files, and a step of the spare.
+/// Operations an engine may have under way: a full batch with a sync for each of its files, and a step
+/// of each other lane.
 const OPERATIONS_MAX: u32 = 256;
 /// Bytes of zeros written in one step of preparing a segment.
 const SPARE_STEP_BYTES: usize = 512 << 10;
@@ -72,14 +79,15 @@ pub(crate) struct Chain {
     pub writes: Vec<(u64, Vec<u8>)>,
 }
 
-/// Two batches may be under way at once, one of each lane.
+/// Batches may be under way at once, one of each lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lane {
     Commit = 0,
     Spare = 1,
+    Trim = 2,
 }
 
-const LANES: [Lane; 2] = [Lane::Commit, Lane::Spare];
+const LANES: [Lane; 3] = [Lane::Commit, Lane::Spare, Lane::Trim];
 
 /// What went wrong with which file.
 #[derive(Debug)]
@@ -184,6 +192,9 @@ pub struct Disk {
     segments: VecDeque<(SegmentNumber, Rc<Target>)>,
     segment_bytes: u64,
     spare: Spare,
+    trimming: Trimming,
+    /// What is to be read, in order.
+    reads: VecDeque<ReadRequest>,
     waiting: VecDeque<Waiting>,
     /// What will be durable when the batch under way is done.
     committing: Option<WriteNumber>,
@@ -196,6 +207,9 @@ impl Disk {
     /// Takes over a directory that was opened and read.
     pub fn new(directory: Directory, choice: DiskChoice, segment_bytes: u64) -> Result<Disk, Exit> {
         let meta = Rc::new(directory.open_meta()?);
+        directory.remove_unfinished()?;
+        // A segment that an earlier life recycled has that name for good before it is used.
+        directory.sync()?;
         let mut disk = Disk {
             directory,
             engine: Engine::open(choice)?,
@@ -203,6 +217,8 @@ impl Disk {
             segments: VecDeque::new(),
             segment_bytes,
             spare: Spare::Absent,
+            trimming: Trimming::at_start(),
+            reads: VecDeque::new(),
             waiting: VecDeque::new(),
             committing: None,
             durable: WriteNumber(0),
@@ -210,6 +226,11 @@ impl Disk {
         };
         disk.fill_spare()?;
         Ok(disk)
+    }
+
+    /// Where everything is.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// For the log: what carries the writes.
@@ -269,6 +290,7 @@ impl Disk {
             match lane {
                 Lane::Commit => self.durable = self.committing.take().expect("a batch was under way"),
                 Lane::Spare => self.on_spare_step()?,
+                Lane::Trim => self.on_trim_step()?,
             }
         }
         self.start_batch()?;
@@ -339,6 +361,12 @@ impl Disk {
     /// Begins to prepare a segment if there is none.
     fn fill_spare(&mut self) -> Result<(), Exit> {
         if matches!(self.spare, Spare::Absent) {
+            if std::mem::take(&mut self.trimming.recycled) {
+                if let Some(target) = self.directory.take_recycled(self.segment_bytes)? {
+                    self.spare = Spare::Ready(Rc::new(target));
+                    return Ok(());
+                }
+            }
             let target = Rc::new(self.directory.create_spare(self.segment_bytes)?);
             self.spare = Spare::Filling(target, 0);
             self.write_zeros()?;

@@ -14,7 +14,7 @@ use crate::types::{Dest, Time};
 
 /// A longer line is no command.
 const LINE_BYTES_MAX: usize = 1024;
-/// What does not fit into the delayed queue is lost, as in a router.
+/// What does not fit into a line of what is delayed is lost, as in a router.
 const DELAYED_BYTES_MAX: usize = 16 << 20;
 const DELAY_MS_MAX: u64 = 60_000;
 
@@ -27,7 +27,38 @@ pub enum Fate {
     Delayed,
 }
 
-/// Which datagrams are lost, and which are on their way.
+/// What is delayed, in the order in which it is due: a shorter delay does not let anything overtake.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: VecDeque<(Time, ReplicaId, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Line {
+    /// Lets something wait until it is due; false where there is no room for it.
+    fn push(&mut self, due: Time, to: ReplicaId, bytes: Vec<u8>) -> bool {
+        let fits = self.bytes + bytes.len() <= DELAYED_BYTES_MAX;
+        if fits {
+            let last = self.waiting.back().map_or(due, |(last, ..)| *last);
+            self.bytes += bytes.len();
+            self.waiting.push_back((due.max(last), to, bytes));
+        }
+        fits
+    }
+
+    fn take_due(&mut self, now: Time) -> Vec<(ReplicaId, Vec<u8>)> {
+        let count = self.waiting.iter().take_while(|(due, ..)| *due <= now).count();
+        let due: Vec<(ReplicaId, Vec<u8>)> = self.waiting.drain(..count).map(|(_, to, bytes)| (to, bytes)).collect();
+        self.bytes -= due.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        due
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.waiting.front().map(|(due, ..)| *due)
+    }
+}
+
+/// Which datagrams are lost, and what is on its way. Streams are cut and delayed alike; what TCP loses it repairs.
 #[derive(Debug)]
 pub struct Faults {
     rng: Rng,
@@ -35,9 +66,8 @@ pub struct Faults {
     delay_ms: u64,
     /// Only these are reached; `None` for all.
     reached: Option<Dest>,
-    /// What was delayed, by when it is due: a shorter delay does not let anything overtake.
-    delayed: VecDeque<(Time, Dest, Vec<u8>)>,
-    delayed_bytes: usize,
+    datagrams: Line,
+    frames: Line,
 }
 
 impl Faults {
@@ -47,8 +77,8 @@ impl Faults {
             loss_ppm: 0,
             delay_ms: 0,
             reached: None,
-            delayed: VecDeque::new(),
-            delayed_bytes: 0,
+            datagrams: Line::default(),
+            frames: Line::default(),
         }
     }
 
@@ -62,30 +92,40 @@ impl Faults {
         if self.cuts(to) || (self.loss_ppm > 0 && self.rng.chance(self.loss_ppm)) {
             return Fate::Lost;
         }
-        let last = self.delayed.back().map(|(due, ..)| *due);
-        if self.delay_ms == 0 && last.is_none() {
+        if self.delay_ms == 0 && self.datagrams.waiting.is_empty() {
             return Fate::Goes;
         }
-        if self.delayed_bytes + bytes.len() > DELAYED_BYTES_MAX {
-            return Fate::Lost;
+        match self.datagrams.push(self.due(now), to, bytes.to_vec()) {
+            true => Fate::Delayed,
+            false => Fate::Lost,
         }
-        let due = now.after_ns(self.delay_ms * Time::MS);
-        self.delayed.push_back((last.map_or(due, |last| last.max(due)), Dest::one(to), bytes.to_vec()));
-        self.delayed_bytes += bytes.len();
-        Fate::Delayed
+    }
+
+    fn due(&self, now: Time) -> Time {
+        now.after_ns(self.delay_ms * Time::MS)
     }
 
     /// The delayed datagrams that are due, in the order in which they were to be sent.
     pub fn take_due(&mut self, now: Time) -> Vec<(Dest, Vec<u8>)> {
-        let count = self.delayed.iter().take_while(|(due, ..)| *due <= now).count();
-        let due: Vec<(Dest, Vec<u8>)> = self.delayed.drain(..count).map(|(_, dest, bytes)| (dest, bytes)).collect();
-        self.delayed_bytes -= due.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
-        due
+        self.datagrams.take_due(now).into_iter().map(|(to, bytes)| (Dest::one(to), bytes)).collect()
     }
 
-    /// When a delayed datagram is due.
+    /// Keeps back the frames of streams that are about to be sent, and puts those that are due in their place.
+    pub fn delay_frames(&mut self, now: Time, frames: &mut Vec<(ReplicaId, Vec<u8>)>) {
+        if self.delay_ms == 0 && self.frames.waiting.is_empty() {
+            return;
+        }
+        let due = self.due(now);
+        for (to, frame) in frames.drain(..) {
+            // What is lost here is asked for again.
+            self.frames.push(due, to, frame);
+        }
+        frames.append(&mut self.frames.take_due(now));
+    }
+
+    /// When something delayed is due.
     pub fn deadline(&self) -> Option<Time> {
-        self.delayed.front().map(|(due, ..)| *due)
+        [self.datagrams.deadline(), self.frames.deadline()].into_iter().flatten().min()
     }
 
     /// Carries out one line. Errors say what is wrong with it.
@@ -199,6 +239,22 @@ mod tests {
         let rest = [b"b", b"c"].map(|bytes| (Dest::one(ReplicaId(3)), bytes.to_vec()));
         assert_eq!(faults.take_due(after_ms(21)), rest);
         assert_eq!((faults.deadline(), faults.fate(after_ms(22), ReplicaId(3), b"d")), (None, Fate::Goes));
+    }
+
+    #[test]
+    fn frames_of_streams_are_delayed_alike() {
+        let mut faults = Faults::new(1);
+        let frame = |n: u8| (ReplicaId(2), vec![n]);
+        let mut frames = vec![frame(1)];
+        faults.delay_frames(NOW, &mut frames);
+        assert_eq!(frames, [frame(1)]);
+        faults.command("delay 20").expect("a command");
+        faults.delay_frames(NOW, &mut frames);
+        assert_eq!((frames.len(), faults.deadline()), (0, Some(after_ms(20))));
+        faults.command("heal").expect("a command");
+        let mut frames = vec![frame(2)];
+        faults.delay_frames(after_ms(20), &mut frames);
+        assert_eq!((frames, faults.deadline()), (vec![frame(1), frame(2)], None), "nothing overtakes");
     }
 
     #[test]

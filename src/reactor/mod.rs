@@ -25,7 +25,7 @@ use crate::limits::{PEER_CONNECTIONS_MAX, REPLICA_ID_MAX};
 use crate::replica::{Input, Level, Outbox, Replica};
 use crate::types::{ReplicaId, Time};
 use clients::Clients;
-use disk::Disk;
+use disk::{Disk, Outcome, SnapshotWriter};
 use exit::Exit;
 use fault::{FaultInput, Faults};
 use logger::Logger;
@@ -42,6 +42,7 @@ const ALARM: Token = Token(4);
 /// TCP, then Unix.
 const FIRST_LISTENER: usize = 5;
 const LISTENERS: usize = 2;
+const SNAPSHOT: Token = Token(15);
 /// A link's token is this and the peer's id.
 const LINKS: usize = 16;
 /// A stream's token with another replica is this and its place.
@@ -55,7 +56,8 @@ const STATUS_EVERY_MS: u64 = 200;
 /// A deadline nearer than this is worth an alarm.
 const NEAR_NS: u64 = 10 * Time::MS;
 
-const _: () = assert!(FIRST_PEER + PEER_CONNECTIONS_MAX <= FIRST_CLIENT && FIRST_LISTENER + LISTENERS <= LINKS);
+const _: () = assert!(FIRST_PEER + PEER_CONNECTIONS_MAX <= FIRST_CLIENT);
+const _: () = assert!(FIRST_LISTENER + LISTENERS <= SNAPSHOT.0 && SNAPSHOT.0 < LINKS);
 
 /// A replica and all that connects it with the world.
 pub struct Reactor {
@@ -66,6 +68,7 @@ pub struct Reactor {
     clients: Clients,
     peers: Peers,
     disk: Disk,
+    snapshots: SnapshotWriter,
     signals: Signals,
     wheel: Wheel,
     alarm: Alarm,
@@ -119,6 +122,8 @@ impl Reactor {
         let now = os::now();
         self.hand_datagrams(now);
         self.hand_durable(now)?;
+        self.hand_reads(now)?;
+        self.hand_snapshot(now);
         self.hand_clients(now);
         self.hand_streams(now);
         self.hand_time(now);
@@ -138,7 +143,7 @@ impl Reactor {
             match event.token() {
                 DATAGRAMS => self.udp.on_readable(),
                 DISK => self.disk.on_event(),
-                ALARM => {}
+                ALARM | SNAPSHOT => {}
                 SIGNALS => self.on_signals(now),
                 FAULTS => self.on_faults(),
                 Token(t) if t >= FIRST_CLIENT => self.clients.on_event(event),
@@ -151,6 +156,9 @@ impl Reactor {
     }
 
     fn timeout(&mut self, now: Time) -> Option<Duration> {
+        if self.disk.has_reads() || self.snapshots.has_more() {
+            return Some(Duration::ZERO);
+        }
         if self.udp.has_more()
             || self.disk.has_more()
             || self.peers.has_more()
@@ -182,6 +190,21 @@ impl Reactor {
             self.replica.step(now, Input::Durable(number), &mut self.out);
         }
         Ok(())
+    }
+
+    fn hand_reads(&mut self, now: Time) -> Result<(), Exit> {
+        for (token, bytes) in self.disk.read_some()? {
+            self.replica.step(now, Input::Read { token, bytes: &bytes }, &mut self.out);
+        }
+        Ok(())
+    }
+
+    /// What became of the snapshot. The pipe needs no deregistration: it is closed.
+    fn hand_snapshot(&mut self, now: Time) {
+        let Some(Outcome { slot, made, text }) = self.snapshots.outcome() else { return };
+        let level = if made { Level::Info } else { Level::Warning };
+        self.logger.log(level, &format!("snapshot of slot {slot}: {text}"));
+        self.replica.step(now, Input::Snapshot { slot, made }, &mut self.out);
     }
 
     fn hand_clients(&mut self, now: Time) {
@@ -249,17 +272,26 @@ impl Reactor {
     fn carry_out(&mut self, now: Time) -> Result<Flow, Exit> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } =
             &mut self.out;
-        assert!(snapshot.is_none() && trim.is_none(), "not asked for yet");
-        reads.clear();
         marks.clear();
         let mut faults = self.faults.as_mut().map(|(_, faults)| faults);
         if let Some(faults) = &mut faults {
             self.udp.send(now, &faults.take_due(now), None);
+            faults.delay_frames(now, streams);
         }
         self.udp.send(now, net, faults);
         net.clear();
         self.peers.send(streams, self.poll.registry(), now, self.faults.as_mut().map(|(_, faults)| faults));
         self.disk.submit(log, meta)?;
+        self.disk.want(reads);
+        if let Some(trim) = trim.take() {
+            self.disk.trim(&trim)?;
+        }
+        if let Some(snapshot) = snapshot.take() {
+            let pipe = self.snapshots.begin(self.disk.directory(), &snapshot, || self.replica.snapshot());
+            let registry = self.poll.registry();
+            let watch = |fd| registry.register(&mut SourceFd(&fd), SNAPSHOT, Interest::READABLE);
+            pipe.map_or(Ok(()), watch).map_err(|e| Exit::system("watch a process", &e))?;
+        }
         for (client, bytes) in clients.drain(..) {
             self.clients.queue(client, bytes);
         }

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use crate::group::bootstrap::Founding;
 use crate::limits::SEGMENT_BYTES;
-use crate::log::{replay, SegmentNumber};
+use crate::log::{replay, snapshot, SegmentNumber};
 use crate::reactor::book::{self, Located};
 use crate::reactor::clients::Clients;
-use crate::reactor::disk::{self, Directory, Disk, Found};
+use crate::reactor::disk::{self, Directory, Disk, Found, SnapshotWriter};
 use crate::reactor::exit::{self, Exit};
 use crate::reactor::fault::{FaultInput, Faults};
 use crate::reactor::logger::Logger;
@@ -22,6 +22,7 @@ use crate::reactor::wheel::Wheel;
 use crate::reactor::{Reactor, FIRST_CLIENT, FIRST_PEER};
 use crate::replica::{Config, Level, Outbox, Replica, Stored};
 use crate::rng::Rng;
+use crate::types::Slot;
 use crate::wire::view::{Book, Peer};
 
 /// Runs ftqd with these arguments, the program's name not included; `lab` runs one. Gives the exit status.
@@ -151,7 +152,8 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         None => None,
     };
     let directory = Directory::open(&options.data)?;
-    let found = directory.read(options.id)?;
+    let mut found = directory.read(options.id)?;
+    set_damaged_aside(&directory, &mut found, logger)?;
     if let Some(warning) = &found.warning {
         let aside = directory.set_aside()?;
         logger.log(Level::Warning, &format!("{warning}; what was there is in {}", aside.display()));
@@ -194,6 +196,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         clients,
         peers,
         disk,
+        snapshots: SnapshotWriter::default(),
         signals,
         wheel,
         alarm,
@@ -205,10 +208,30 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     })
 }
 
+/// Brings the core up. Damaged snapshots must have been set aside before.
 fn recover(config: Config, found: Found, out: &mut Outbox) -> Replica {
-    let Found { meta, segments, warning: _ } = found;
+    let Found { meta, segments, snapshots, warning: _ } = found;
     let slices: Vec<(SegmentNumber, &[u8])> = segments.iter().map(|(n, m)| (*n, m.bytes())).collect();
-    Replica::recover(config, Stored { meta, log: replay(&slices) }, os::now(), out)
+    let files: Vec<(Slot, &[u8])> = snapshots.iter().map(|(slot, m)| (*slot, m.bytes())).collect();
+    let choice = snapshot::choose(&files);
+    let stored = Stored { meta, log: replay(&slices), snapshot: choice.newest, snapshots: choice.usable };
+    Replica::recover(config, stored, os::now(), out)
+}
+
+/// Moves snapshots that are not what they were out of the way. Errors where one is of a newer version.
+fn set_damaged_aside(directory: &Directory, found: &mut Found, logger: &Logger) -> Result<(), Exit> {
+    let files: Vec<(Slot, &[u8])> = found.snapshots.iter().map(|(slot, m)| (*slot, m.bytes())).collect();
+    let damaged = snapshot::choose(&files).damaged;
+    if damaged.iter().any(|(_, e)| e.field == "format") {
+        return Err(Exit::configuration("the data directory holds a snapshot written by a newer version of ftqd"));
+    }
+    for (slot, e) in &damaged {
+        let aside = directory.set_snapshot_aside(*slot)?;
+        let text = format!("the snapshot of slot {slot} is damaged ({e}): it is in {}", aside.display());
+        logger.log(Level::Warning, &text);
+    }
+    found.snapshots.retain(|(slot, _)| damaged.iter().all(|(other, _)| other != slot));
+    Ok(())
 }
 
 fn greeting(options: &Options, address: &str, disk: &Disk) -> String {

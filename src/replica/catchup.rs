@@ -41,7 +41,7 @@ impl Replica {
             match got {
                 Got::Records(records) => self.take_slots(records, out),
                 Got::Differs { from, slot } => self.differs(from, slot, out),
-                Got::State { .. } => {}
+                Got::State { snapshot, file } => self.take_state(snapshot, &file, out),
             }
         }
     }
@@ -81,7 +81,7 @@ impl Replica {
     pub(super) fn follow_others(&mut self, out: &mut Outbox) {
         let outsider = self.is_outsider();
         let wanted = match &self.waits.goal {
-            _ if !self.meta_is_durable() => None,
+            _ if !self.meta_is_durable() || self.arrived.is_some() => None,
             Some((base, sources)) => Some((Some(base.slot), sources.clone())),
             None => outsider.then(|| (None, self.group.sources(self.now))),
         };
@@ -125,7 +125,7 @@ impl Replica {
     /// What there is to be served now.
     fn source(&self) -> Source<'_> {
         let (view, committed) = (self.group.newest(), self.committed());
-        Source { sender: self.sender(), journal: &self.journal, view, committed, snapshots: &[] }
+        Source { sender: self.sender(), journal: &self.journal, view, committed, snapshots: self.store.snapshots() }
     }
 
     pub(super) fn catch_up_deadline(&self) -> Option<Time> {
@@ -135,3 +135,5 @@ impl Replica {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole;

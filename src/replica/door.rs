@@ -6,19 +6,27 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits::CLIENT_UNSENT_BYTES_MAX;
+use crate::replica::attendance::Attendance;
 use crate::replica::machine::{Replies, Reply};
 use crate::types::{ClientId, ClusterId, ReplicaId, RequestNumber, SessionId};
 use crate::wire::answer::{split, Code};
 use crate::wire::bundle::{session, Bundler};
 use crate::wire::client::{kind, ToClient, VERSION};
 use crate::wire::codec::Reader;
-use crate::wire::operation::SessionOperation;
+use crate::wire::operation::{service, SessionOperation};
 
 /// One connection.
 #[derive(Debug, Default)]
 struct Guest {
     greeted: bool,
     session: Option<SessionId>,
+    /// The name under which this connection is attached to it.
+    attach: Option<u64>,
+    /// The next request must stand behind an attach, and whether that is to keep the session.
+    attaches: bool,
+    keep: bool,
+    /// It asked for something since the quiet sessions were named last.
+    spoke: bool,
     /// The lowest request that was refused and has not come again.
     refused: Option<RequestNumber>,
     unsent: Vec<u8>,
@@ -33,8 +41,9 @@ pub struct Refusal {
     pub message: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Door {
+    pub(super) attendance: Attendance,
     guests: BTreeMap<ClientId, Guest>,
     /// The connections that speak for a session: more than one while a client moves, and then each is answered, for
     /// nobody can tell which of them is the old one.
@@ -50,6 +59,20 @@ pub struct Door {
 }
 
 impl Door {
+    /// Nobody is here yet. Names of connections are drawn from `seed`.
+    pub fn new(seed: u64) -> Door {
+        Door {
+            attendance: Attendance::new(seed),
+            guests: BTreeMap::new(),
+            by_session: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            bundler: Bundler::default(),
+            packed: VecDeque::new(),
+            packed_bytes: 0,
+            dirty: Vec::new(),
+        }
+    }
+
     pub fn guests(&self) -> usize {
         self.guests.len()
     }
@@ -84,19 +107,25 @@ impl Door {
         self.pack(SessionId::NONE, RequestNumber(token), RequestNumber(0), &operation, message_bytes);
     }
 
-    /// What follows on this connection belongs to this session.
-    pub fn use_session(&mut self, client: ClientId, session: SessionId) {
-        self.leave_session(client);
-        if let Some(guest) = self.guests.get_mut(&client) {
-            guest.session = Some(session);
-            guest.refused = None;
+    /// What follows on this connection belongs to this session, which is kept where `keep` says so.
+    pub fn use_session(&mut self, client: ClientId, session: SessionId, keep: bool) {
+        if self.guests.get(&client).is_some_and(|guest| guest.session != Some(session)) {
+            self.leave_session(client);
             self.by_session.entry(session).or_default().push(client);
+        }
+        if let Some(guest) = self.guests.get_mut(&client) {
+            (guest.session, guest.refused) = (Some(session), None);
+            (guest.attaches, guest.keep) = (true, keep);
         }
     }
 
     /// This connection speaks for its session no longer.
     fn leave_session(&mut self, client: ClientId) {
-        let Some(session) = self.guests.get_mut(&client).and_then(|guest| guest.session.take()) else { return };
+        let Some(guest) = self.guests.get_mut(&client) else { return };
+        let Some(session) = guest.session.take() else { return };
+        if let Some(name) = guest.attach.take() {
+            self.attendance.lose(session, name);
+        }
         if let Some(speakers) = self.by_session.get_mut(&session) {
             speakers.retain(|speaker| *speaker != client);
             if speakers.is_empty() {
@@ -107,7 +136,7 @@ impl Door {
 
     /// The session a request of this client is for, or why there is none.
     pub fn session_of(&self, client: ClientId) -> Result<SessionId, Refusal> {
-        let session = self.guests.get(&client).and_then(|g| g.session);
+        let session = self.guests.get(&client).and_then(|g| g.session).filter(|session| !session.is_none());
         session.ok_or_else(|| Refusal { code: Code::BadRequest, message: "no session on this connection".into() })
     }
 
@@ -125,7 +154,34 @@ impl Door {
         Some(Refusal { code: Code::Busy, message })
     }
 
-    /// Packs a request.
+    /// Packs a request of this client, behind its attach where that is still to come.
+    pub fn request(
+        &mut self,
+        client: ClientId,
+        session: SessionId,
+        number: RequestNumber,
+        seen: RequestNumber,
+        operation: &[u8],
+        message_bytes: usize,
+    ) {
+        if let Some(guest) = self.guests.get_mut(&client) {
+            guest.spoke = true;
+            if std::mem::take(&mut guest.attaches) {
+                let name = self.attendance.attach(client, session);
+                guest.attach = Some(name);
+                let mut attach = Vec::new();
+                SessionOperation::Attach { session, keep: guest.keep }.encode(&mut attach);
+                self.pack(SessionId::NONE, RequestNumber(name), RequestNumber(0), &attach, message_bytes);
+            }
+        }
+        self.pack(session, number, seen, operation, message_bytes);
+        if *operation == [service::SESSION, 2] {
+            // It leaves in order: nothing is to be said of it when its connection ends.
+            self.guests.entry(client).or_default().attach = None;
+        }
+    }
+
+    /// Packs an operation.
     pub fn pack(
         &mut self,
         session: SessionId,
@@ -215,8 +271,24 @@ impl Door {
         }
     }
 
+    /// What became of an attach: only that there is no such session any more is told.
+    fn attached(&mut self, reply: &Reply<'_>) -> bool {
+        let Some((client, session)) = self.attendance.attached(reply.number.0) else { return false };
+        let current = self.guests.get(&client).is_some_and(|guest| guest.session == Some(session));
+        if let (true, Ok((code, text))) = (current, split(reply.answer)) {
+            if code != Code::Ok {
+                let message = String::from_utf8_lossy(text).into_owned();
+                self.refuse(client, kind::USE, 0, &Refusal { code, message });
+            }
+        }
+        true
+    }
+
     fn opened(&mut self, reply: &Reply<'_>) {
         let token = reply.number.0;
+        if self.attached(reply) {
+            return;
+        }
         let Some(client) = self.opening.remove(&token) else { return };
         if !self.guests.contains_key(&client) {
             return;
@@ -224,7 +296,9 @@ impl Door {
         match split(reply.answer) {
             Ok((Code::Ok, fields)) => {
                 let session = session(&mut Reader::new(fields)).expect("the machine writes whole session ids");
-                self.use_session(client, session);
+                self.use_session(client, session, false);
+                let guest = self.guests.get_mut(&client).expect("asked above");
+                (guest.attach, guest.attaches) = (Some(token), false);
                 self.say(client, &ToClient::Opened { token, session });
             }
             Ok((code, text)) => {
@@ -246,7 +320,19 @@ impl Door {
     pub fn gone(&mut self, client: ClientId) {
         self.leave_session(client);
         self.guests.remove(&client);
+        self.attendance.forget(client);
         self.opening.retain(|_, opener| *opener != client);
+    }
+
+    /// Whether any connection speaks for a session.
+    pub fn has_speakers(&self) -> bool {
+        !self.by_session.is_empty()
+    }
+
+    /// The sessions that are attached here and asked for nothing since this was asked last.
+    pub fn take_quiet(&mut self) -> Vec<SessionId> {
+        let attached = self.guests.values_mut().filter(|guest| guest.attach.is_some());
+        attached.filter_map(|guest| guest.session.filter(|_| !std::mem::take(&mut guest.spoke))).collect()
     }
 
     /// What every client is to be sent, once a turn.
@@ -273,10 +359,15 @@ mod tests {
     const B: ClientId = ClientId(2);
 
     /// A door, and a state to which everything packed is applied.
-    #[derive(Default)]
     struct Bench {
         door: Door,
         machine: Option<Machine>,
+    }
+
+    impl Default for Bench {
+        fn default() -> Bench {
+            Bench { door: Door::new(1), machine: None }
+        }
     }
 
     impl Bench {
@@ -366,11 +457,11 @@ mod tests {
         bench.apply();
         assert_eq!(bench.heard(), [said(A, "reply 1 0"), said(A, "reply 2 0"), said(B, "reply 1 0")]);
         bench.request(session, 3);
-        bench.door.use_session(B, session);
+        bench.door.use_session(B, session, false);
         bench.apply();
         assert_eq!(bench.heard(), [said(A, "reply 3 0"), said(B, "reply 3 0")], "nobody can tell which is the old one");
         // The first takes another and is gone: the session stays with the second.
-        bench.door.use_session(A, other);
+        bench.door.use_session(A, other, false);
         bench.door.gone(A);
         bench.request(session, 4);
         bench.apply();
@@ -417,7 +508,7 @@ mod tests {
         assert_eq!((bench.heard(), bench.door.guests()), (vec![], 0));
         // On another connection the same request gets the stored answer.
         assert!(bench.door.hello(B, VERSION, ClusterId(1), ReplicaId(1)));
-        bench.door.use_session(B, session);
+        bench.door.use_session(B, session, false);
         bench.request(session, 1);
         bench.apply();
         assert_eq!(bench.heard(), [said(B, "welcome"), said(B, "reply 1 0")]);
@@ -459,7 +550,7 @@ mod tests {
         assert!(!bench.must_wait(A, 2));
         bench.refuse(A, 1);
         assert!(bench.must_wait(A, 2));
-        bench.door.use_session(A, session);
+        bench.door.use_session(A, session, false);
         assert!(!bench.must_wait(A, 2));
     }
 

@@ -231,11 +231,11 @@ impl Follow {
                 }
             }
             Frame::Differs { slot, .. } if current => {
-                goal.give_up(now, goal.patience_ns);
+                goal.give_up(now, goal.wait_ns(goal.patience_ns));
                 Some(Got::Differs { from, slot })
             }
             Frame::Later { .. } if current => {
-                goal.give_up(now, goal.patience_ns);
+                goal.give_up(now, goal.wait_ns(goal.patience_ns));
                 None
             }
             Frame::Fetch { .. } | Frame::Differs { .. } | Frame::Later { .. } => {
@@ -257,6 +257,15 @@ impl Goal {
     /// Nothing is missing, or nobody is there to be asked.
     fn is_idle(&self) -> bool {
         self.sources.is_empty() || self.target.is_some_and(|target| self.at.slot >= target)
+    }
+
+    /// How long to wait before the next source is asked: not at all, unless each has had its turn.
+    fn wait_ns(&self, round_ns: u64) -> u64 {
+        if self.turn + 1 < self.sources.len() {
+            0
+        } else {
+            round_ns
+        }
     }
 
     /// The next source is asked after a while, and given more time.
@@ -331,7 +340,8 @@ impl Goal {
         }
         // What the source could serve, it has served.
         if current && self.asked.is_some() && self.at.slot >= self.target.unwrap_or(committed).min(end) {
-            self.ask_again(now.after_ns(FOLLOW_AGAIN_NS));
+            let wait_ns = if self.target.is_some() { self.wait_ns(FOLLOW_AGAIN_NS) } else { FOLLOW_AGAIN_NS };
+            self.ask_again(now.after_ns(wait_ns));
             if self.target.is_some() {
                 self.turn = (self.turn + 1) % self.sources.len().max(1);
             }

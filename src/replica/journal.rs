@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use crate::log::{Index, LogWrite, Record, Replay, Stretch, Writer};
+use crate::log::{Index, LogWrite, Record, Replay, SegmentNumber, Stretch, Writer};
+use crate::replica::store::Resume;
 use crate::types::{Digest, Epoch, GroupTime, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::change::LogEnd;
 use crate::wire::digest::slot_digest;
@@ -36,27 +37,56 @@ pub struct Journal {
     synced: Slot,
     /// When a mark is due, if nothing in the log tells how far it is synced now.
     mark_due: Option<Time>,
+    /// By this life.
+    written_bytes: u64,
 }
 
 impl Journal {
     /// Goes on behind what was found.
-    pub fn new(found: &Replay<'_>, segment_bytes: u64) -> Journal {
-        let last = found.records.last().map(|r| &r.record);
-        let end = found.end();
+    pub fn new(found: &Replay<'_>, resume: &Resume, segment_bytes: u64) -> Journal {
+        let Resume { end, digest, time, void_through, .. } = *resume;
+        let mut index = found.index.clone();
+        index.forget_through(void_through);
         Journal {
             writer: Writer::new(found.tail, segment_bytes),
-            index: found.index.clone(),
+            index,
             next: WriteNumber(1),
             logged: end,
-            digest: last.map_or(Digest(0), |r| r.digest),
-            time: last.map_or(GroupTime(0), |r| r.time),
+            digest,
+            time,
             under_way: VecDeque::new(),
             synced: end,
             mark_due: (found.synced < end).then_some(Time(0)),
+            written_bytes: 0,
         }
     }
 
-    /// Where each slot's record lies.
+    /// The log goes on behind this slot, whose state a durable snapshot holds; what was logged before is void. At once
+    /// where nothing is under way, otherwise the slot counts as synced when that is.
+    pub fn begin_behind(&mut self, slot: Slot, digest: Digest, time: GroupTime) {
+        (self.logged, self.digest, self.time) = (slot, digest, time);
+        self.index.begin_anew();
+        match self.under_way.back().copied() {
+            None => self.synced = slot,
+            Some((last, _)) => {
+                self.synced = self.synced.min(slot);
+                self.under_way = VecDeque::from([(last, slot)]);
+            }
+        }
+        self.mark_due = None;
+    }
+
+    /// Segments below this one are no longer needed.
+    pub fn trim(&mut self, below: SegmentNumber) {
+        self.index.trim(below);
+    }
+
+    /// Bytes handed to the log in this life.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Where the records lie, those that are not yet on the disk too.
     pub fn index(&self) -> &Index {
         &self.index
     }
@@ -114,6 +144,7 @@ impl Journal {
         let record = self.record(positions, false);
         let place = self.writer.append(number, &record, operations, out);
         self.index.note(slot, place);
+        self.written_bytes += place.bytes;
         match self.under_way.back_mut() {
             Some(back) if back.0 == number => back.1 = slot,
             _ => self.under_way.push_back((number, slot)),
@@ -162,6 +193,7 @@ impl Journal {
             let record = self.record(positions, true);
             let place = self.writer.append(number, &record, &[], out);
             self.index.note_mark(place);
+            self.written_bytes += place.bytes;
         }
     }
 
@@ -205,8 +237,12 @@ mod tests {
         }
     }
 
+    fn reborn(found: &Replay<'_>) -> Journal {
+        Journal::new(found, &Resume::find(None, found).expect("a log from its beginning"), SEGMENT_BYTES)
+    }
+
     fn journal() -> Journal {
-        Journal::new(&Replay::default(), SEGMENT_BYTES)
+        reborn(&Replay::default())
     }
 
     fn append(journal: &mut Journal, number: WriteNumber, slot: u64, out: &mut Vec<LogWrite>) {
@@ -256,7 +292,7 @@ mod tests {
         assert_eq!((record.epoch, record.committed, record.durable_known), (Epoch(4), Slot(1), Slot(2)));
         assert_eq!((&record.vector, record.mark), (&vec![(ReplicaId(7), Slot(2))], false));
 
-        let mut second_life = Journal::new(&found, SEGMENT_BYTES);
+        let mut second_life = reborn(&found);
         assert_eq!((second_life.logged(), second_life.synced()), (Slot(2), Slot(2)));
         assert_eq!(second_life.deadline(), Some(Time(0)), "nothing in the log tells yet that it is synced");
         let number = second_life.number();
@@ -290,7 +326,7 @@ mod tests {
         assert_eq!((journal.synced(), journal.deadline()), (Slot(2), None));
         journal.mark(Time(9000), &positions, &mut out);
         assert_eq!(out, []);
-        assert_eq!(Journal::new(&found, SEGMENT_BYTES).deadline(), None, "the next start finds the mark");
+        assert_eq!(reborn(&found).deadline(), None, "the next start finds the mark");
     }
 
     #[test]

@@ -188,7 +188,8 @@ impl Machine {
                     let text = "the number is too far beyond the last answer seen";
                     replies.push(who, at.slot, &error(Code::BadRequest, text));
                 }
-                Admission::Execute if operation.first() == Some(&byte::SESSION) => {
+                // A session may end whatever its answers weigh.
+                Admission::Execute | Admission::Busy(_) if operation.first() == Some(&byte::SESSION) => {
                     if SessionOperation::decode(&operation[1..]) == Ok(SessionOperation::End) {
                         replies.push(who, at.slot, &[Code::Ok as u8]);
                         self.end(bundle.session, place, at.slot, replies);
@@ -197,6 +198,9 @@ impl Machine {
                     self.answers.answer(who, |answer| bad_request(answer, "no operation of a session"));
                 }
                 Admission::Execute => self.execute(*at, who, operation),
+                Admission::Busy(why) => {
+                    self.answers.answer(who, |answer| answer.extend_from_slice(&error(Code::Busy, why)));
+                }
             }
             self.deliver_to(bundle.session, place, at.slot, replies);
             at.position += 1;
@@ -213,27 +217,59 @@ impl Machine {
         }
     }
 
-    /// Requests under no session in the table: openings are executed, all others never.
+    /// Requests under no session in the table: what a door says of sessions is executed, all others never.
     fn apply_strange(&mut self, at: &mut At, bundle: &Bundle<'_>, replies: &mut Replies) {
         for (number, operation) in bundle.operations() {
             let who = Who { session: bundle.session, number };
             if !bundle.session.is_none() {
                 expire(who, at.slot, replies);
-            } else if is_opening(operation) {
-                let id = SessionId { slot: at.slot, position: at.position, digest: self.digest.0 };
-                let answer = if self.sessions.open(id, at.time) {
-                    let mut answer = vec![Code::Ok as u8];
-                    put_session(&mut answer, id);
-                    answer
-                } else {
-                    error(Code::Busy, "the table of sessions is full")
-                };
-                replies.push(who, at.slot, &answer);
             } else {
-                replies.push(who, at.slot, &error(Code::BadRequest, "a request without a session"));
+                let answer = match operation.strip_prefix(&[byte::SESSION]).map(SessionOperation::decode) {
+                    Some(Ok(operation)) => self.of_sessions(*at, number.0, operation),
+                    _ => Some(error(Code::BadRequest, "a request without a session")),
+                };
+                if let Some(answer) = answer {
+                    replies.push(who, at.slot, &answer);
+                }
             }
             at.position += 1;
         }
+    }
+
+    /// What a replica's door says of sessions; `number` is a client's token, or names an attach. The answer, where
+    /// somebody waits for one.
+    fn of_sessions(&mut self, at: At, number: u64, operation: SessionOperation<'_>) -> Option<Vec<u8>> {
+        let sessions = &mut self.sessions;
+        let mut answer = vec![Code::Ok as u8];
+        match operation {
+            SessionOperation::Open => {
+                let id = SessionId { slot: at.slot, position: at.position, digest: self.digest.0 };
+                if !sessions.open(id, number, at.time) {
+                    return Some(error(Code::Busy, "the table of sessions is full"));
+                }
+                put_session(&mut answer, id);
+            }
+            SessionOperation::Attach { session, keep } => match sessions.find(session) {
+                Some(place) => sessions.attach(place, number, keep, at.time),
+                None => return Some(error(EXPIRED.0, EXPIRED.1)),
+            },
+            SessionOperation::Detach { session } => {
+                if let Some(place) = sessions.find(session) {
+                    sessions.detach(place, number, at.time);
+                }
+                return None;
+            }
+            SessionOperation::Connected { sessions: connected } => {
+                for id in connected.iter() {
+                    if let Some(place) = sessions.find(id) {
+                        sessions.heard(place, at.time);
+                    }
+                }
+                return None;
+            }
+            SessionOperation::End => return Some(error(Code::BadRequest, "a request without a session")),
+        }
+        Some(answer)
     }
 
     /// Hands an operation to its service, which answers now or later.
@@ -343,11 +379,6 @@ impl Machine {
     }
 }
 
-fn is_opening(operation: &[u8]) -> bool {
-    let fields = operation.strip_prefix(&[byte::SESSION]);
-    fields.is_some_and(|fields| SessionOperation::decode(fields) == Ok(SessionOperation::Open))
-}
-
 fn expire(who: Who, slot: Slot, replies: &mut Replies) {
     replies.push(who, slot, &error(EXPIRED.0, EXPIRED.1));
 }
@@ -364,7 +395,6 @@ fn no_service(answer: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::limits::{BATCH_ITEMS_MAX, SESSIONS_MAX, SESSION_IDLE_NS, SESSION_WINDOW};
-    use crate::replica::session::TERM_STEP_NS;
     use crate::wire::answer::split;
     use crate::wire::bundle::Bundler;
     use crate::wire::operation::{Items, QueueOperation, QueueQuery, Target};
@@ -540,7 +570,7 @@ mod tests {
     fn an_idle_session_is_forgotten_by_group_time() {
         let (mut machine, idle) = with_session();
         let busy = opened(&slot(&mut machine, &[(SessionId::NONE, 1, 0, open())])[0]);
-        assert_eq!(machine.due(), Some(GroupTime(SESSION_IDLE_NS + TERM_STEP_NS)));
+        assert!(machine.due() > Some(GroupTime(SESSION_IDLE_NS)));
         let request = |number, seen| bundles(&[(busy, number, seen, push("jobs", b"x"))]);
         slot_at(&mut machine, SESSION_IDLE_NS / 2, &request(1, 0));
         slot_at(&mut machine, SESSION_IDLE_NS, &[]);

@@ -5,10 +5,12 @@
 //! turn of the loop any number of events may be handed over; [`Input::Turn`] ends it: then messages are packed,
 //! slots announced and logged, and what must be said is said, once for all of them.
 
+pub mod attendance;
 mod catchup;
 pub mod compare;
 pub mod door;
 pub mod follow;
+mod house;
 pub mod journal;
 pub mod machine;
 pub mod read;
@@ -17,6 +19,7 @@ mod requests;
 pub mod serve;
 pub mod session;
 pub mod status;
+pub mod store;
 pub mod tail;
 mod views;
 
@@ -32,12 +35,13 @@ use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
 use crate::replica::serve::Serve;
+use crate::replica::store::Store;
 use crate::replica::tail::Tail;
 use crate::replica::views::Waits;
 use crate::types::{ClientId, ClusterId, Dest, Digest, Epoch, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
-use crate::wire::view::{Book, Durability, Peer, Policy};
+use crate::wire::view::{Book, Durability, Peer, Policy, View};
 
 /// What a replica is told at start. Everything a run depends on besides its disk and its events.
 #[derive(Clone, Debug)]
@@ -69,6 +73,10 @@ pub struct Config {
 pub struct Stored<'a> {
     pub meta: Option<Meta>,
     pub log: Replay<'a>,
+    /// The newest snapshot that is whole, and the state in it.
+    pub snapshot: Option<(Snapshot, &'a [u8])>,
+    /// The slots of that and of the older ones, rising.
+    pub snapshots: Vec<Slot>,
 }
 
 /// One event.
@@ -201,6 +209,9 @@ pub struct Replica {
     waits: Waits,
     group: Group,
     journal: Journal,
+    store: Store,
+    /// The view of a state that came from another replica and is not on the disk yet.
+    arrived: Option<View>,
     tail: Tail,
     /// The epoch of the last slot applied.
     applied_epoch: Epoch,
@@ -249,7 +260,7 @@ impl Replica {
             Input::Leave => self.leave(),
             Input::Read { token, bytes } => self.on_read(token, bytes, out),
             Input::Stream { from, frame } => self.on_stream(from, frame, out),
-            Input::Snapshot { .. } => {}
+            Input::Snapshot { slot, made } => self.on_snapshot(slot, made, out),
         }
     }
 
@@ -301,6 +312,7 @@ impl Replica {
         self.tend_views(out);
         self.follow_others(out);
         self.serve_others(out);
+        self.attend();
         let due = self.machine.due();
         if let Some(regular) = self.group.regular_mut() {
             while regular.flow.is_open() {
@@ -312,6 +324,7 @@ impl Replica {
         }
         self.log_known(out);
         self.apply_committed();
+        self.keep_house(out);
         self.ask_and_answer_reads();
         self.leave_when_settled(out);
         self.journal_mark(out);
@@ -443,8 +456,8 @@ impl Replica {
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
         let leave = self.leaving.as_ref().map(|l| l.settled.unwrap_or(l.since).after_ns(LEAVE_WAIT_NS));
-        let catch_up = self.catch_up_deadline();
-        [self.group.deadline(self.machine.due()), mark, reads, leave, catch_up].into_iter().flatten().min()
+        let (catch_up, attend) = (self.catch_up_deadline(), self.attend_at());
+        [self.group.deadline(self.machine.due()), mark, reads, leave, catch_up, attend].into_iter().flatten().min()
     }
 
     /// Whether client frames may be handed over: false while the window is full. The driver then stops reading from

@@ -3,7 +3,7 @@
 use crate::group::bootstrap::Founding;
 use crate::group::change::Acceptor;
 use crate::group::{Group, Settings};
-use crate::log::{Meta, RecordView, Replay};
+use crate::log::{Meta, RecordView, Replay, Snapshot};
 use crate::marks;
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
@@ -12,6 +12,7 @@ use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
 use crate::replica::serve::Serve;
+use crate::replica::store::{Resume, Store};
 use crate::replica::tail::{Held, Tail};
 use crate::replica::views::Waits;
 use crate::replica::{Config, Level, Outbox, Replica, Stored};
@@ -26,12 +27,12 @@ impl Replica {
         let mut rng = Rng::new(config.seed);
         let fresh =
             Meta { id: config.id, birth: Birth(rng.next_u64()), directory: config.directory, ..Meta::default() };
-        let mut meta = stored.meta.unwrap_or(fresh);
+        let mut meta = stored.meta.clone().unwrap_or(fresh);
         let founding = founding(&config);
         if let Some(reason) = contradiction(&config, &founding, &meta, &stored.log) {
             out.stop = Some((reason, 78));
         }
-        if let Some(why) = distrusted(&meta, &stored.log) {
+        if let Some(why) = distrusted(&meta, &stored) {
             out.notes.push((Level::Warning, format!("{why}: the replica takes a new birth and joins without a vote")));
             forget_promises(&mut meta, Birth(rng.next_u64()));
         }
@@ -39,10 +40,23 @@ impl Replica {
         meta.generation += 1;
         let me = Run { id: config.id, birth: meta.birth, incarnation: meta.incarnation };
         let settings = settings(&config, founding);
+        let (machine, resume) = restore(&stored).unwrap_or_else(|reason| {
+            out.stop = Some((reason, 70));
+            (Machine::new(), Resume { first: stored.log.records.len(), ..Resume::default() })
+        });
+        let carried_bytes = stored.log.index.bytes_behind(machine.applied());
         let mut replica = Replica {
             group: Group::new(settings, me, meta.cluster, acceptor(&meta), rng.fork()),
-            journal: Journal::new(&stored.log, config.segment_bytes),
-            machine: Machine::new(),
+            journal: Journal::new(&stored.log, &resume, config.segment_bytes),
+            store: Store::new(stored.snapshots, carried_bytes),
+            arrived: None,
+            found: Positions {
+                epoch: found_epoch(stored.snapshot.as_ref().map(|s| &s.0), &stored.log),
+                committed: stored.log.committed.max(machine.applied()),
+                durable_known: stored.log.durable_known.max(machine.applied()),
+                vector: stored.log.vector.clone(),
+            },
+            machine,
             cluster_if_founding: ClusterId(rng.next_u64().max(1)),
             config,
             meta,
@@ -51,20 +65,14 @@ impl Replica {
             durable_write: WriteNumber(0),
             waits: Waits::default(),
             tail: Tail::default(),
-            applied_epoch: Epoch(0),
+            applied_epoch: stored.snapshot.as_ref().map_or(Epoch(0), |(snapshot, _)| snapshot.view.epoch),
             follow: Follow::new(me),
             serve: Serve::new(now),
-            door: Door::default(),
+            door: Door::new(rng.next_u64()),
             reads: Reads::default(),
             compared: Compared::default(),
             replies: Replies::default(),
             scratch: Vec::new(),
-            found: Positions {
-                epoch: stored.log.records.last().map_or(Epoch(0), |found| found.record.epoch),
-                committed: stored.log.committed,
-                durable_known: stored.log.durable_known,
-                vector: stored.log.vector.clone(),
-            },
             leaving: None,
             now,
             marks: Vec::new(),
@@ -76,7 +84,7 @@ impl Replica {
             replica.marks.push(marks::TORN_CUT);
             out.notes.push((Level::Warning, torn.clone()));
         }
-        if let Err(reason) = replica.replay(&stored.log) {
+        if let Err(reason) = replica.replay(&stored.log, resume.first) {
             out.stop = Some((reason, 70));
         }
         replica.start = replica.journal.number();
@@ -84,9 +92,9 @@ impl Replica {
         replica
     }
 
-    /// Takes the log into the tail, drops what the newest view denies, and applies what is known to be committed.
-    fn replay(&mut self, log: &Replay<'_>) -> Result<(), String> {
-        for found in &log.records {
+    /// Takes the records from this one on into the tail, drops what the newest view denies, and applies what is known to be committed.
+    fn replay(&mut self, log: &Replay<'_>, first: usize) -> Result<(), String> {
+        for found in &log.records[first..] {
             let before = self.tail.end().unwrap_or(self.applied_end());
             let RecordView { record, operations } = found;
             let (epoch, slot, time, digest) = (record.epoch, record.slot, record.time, record.digest);
@@ -106,6 +114,24 @@ impl Replica {
         self.apply_held(log.committed.max(base), &mut out);
         out.stop.map_or(Ok(()), |(reason, _)| Err(reason))
     }
+}
+
+/// The state of the newest snapshot, and where the log goes on from it.
+fn restore(stored: &Stored<'_>) -> Result<(Machine, Resume), String> {
+    let snapshot = stored.snapshot.as_ref().map(|(snapshot, _)| snapshot);
+    let resume = Resume::find(snapshot, &stored.log)?;
+    let Some((snapshot, state)) = &stored.snapshot else { return Ok((Machine::new(), resume)) };
+    let slot = snapshot.slot;
+    let machine = Machine::restore(state).map_err(|e| format!("the snapshot of slot {slot} makes no sense: {e}"))?;
+    if (machine.applied(), machine.digest()) != (slot, snapshot.digest) {
+        return Err(format!("the snapshot of slot {slot} holds another state than it says"));
+    }
+    Ok((machine, resume))
+}
+
+fn found_epoch(snapshot: Option<&Snapshot>, log: &Replay<'_>) -> Epoch {
+    let logged = log.records.last().map(|found| found.record.epoch);
+    logged.max(snapshot.map(|snapshot| snapshot.view.epoch)).unwrap_or_default()
 }
 
 fn founding(config: &Config) -> Founding {
@@ -138,9 +164,9 @@ fn acceptor(meta: &Meta) -> Acceptor {
 }
 
 /// Why this memory must not answer for what it once said (DESIGN 5.6).
-fn distrusted(meta: &Meta, log: &Replay<'_>) -> Option<String> {
+fn distrusted(meta: &Meta, stored: &Stored<'_>) -> Option<String> {
     let base = meta.installed.as_ref()?.base;
-    let end = log.end();
+    let end = stored.log.end().max(stored.snapshot.as_ref().map_or(Slot(0), |(snapshot, _)| snapshot.slot));
     (end < base).then(|| format!("the log ends with slot {end}, but the view it belongs to starts from slot {base}"))
 }
 

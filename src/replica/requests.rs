@@ -31,7 +31,7 @@ impl Replica {
                 Some(refusal) => self.door.refuse(client, kind::OPEN, token, &refusal),
                 None => self.door.open(client, token, self.message_bytes()),
             },
-            ToReplica::Use { session } => self.door.use_session(client, session),
+            ToReplica::Use { session, keep } => self.door.use_session(client, session, keep),
             ToReplica::Request { number, seen, operation } => self.on_request(client, number, seen, operation),
             ToReplica::Query { number, stale, query } => self.on_query(client, number, stale, query),
             ToReplica::Admin { number, what } => {
@@ -42,6 +42,10 @@ impl Replica {
                 };
                 self.door.say(client, &ToClient::Told { number, json: &json.to_string() });
             }
+            ToReplica::Ping { number } => match self.refusal() {
+                Some(refusal) => self.door.refuse(client, kind::PING, number, &refusal),
+                None => self.door.say(client, &ToClient::Pong { number }),
+            },
         }
     }
 
@@ -60,7 +64,7 @@ impl Replica {
             None => self.door.session_of(client),
         };
         match admitted {
-            Ok(session) => self.door.pack(session, number, seen, operation, self.message_bytes()),
+            Ok(session) => self.door.request(client, session, number, seen, operation, self.message_bytes()),
             Err(refusal) => self.door.refuse(client, kind::REQUEST, number.0, &refusal),
         }
     }

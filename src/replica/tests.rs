@@ -91,7 +91,8 @@ impl Bench {
         let (id, n) = (at as u8 + 1, self.replicas.len() as u8);
         let disk = &self.disks[at];
         let segments: Vec<_> = disk.segments.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();
-        let stored = Stored { meta: Meta::choose(&disk.meta).expect("whole pages"), log: replay(&segments) };
+        let meta = Meta::choose(&disk.meta).expect("whole pages");
+        let stored = Stored { meta, log: replay(&segments), ..Stored::default() };
         let mut out = Outbox::default();
         self.replicas[at] = Replica::recover(config(id, n, self.now.0), stored, self.now, &mut out);
         self.dead = Dest(self.dead.0 & !Dest::one(ReplicaId(id)).0);

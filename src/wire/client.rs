@@ -49,9 +49,10 @@ pub enum ToReplica<'a> {
     Open {
         token: u64,
     },
-    /// What follows on this connection belongs to this session.
+    /// What follows on this connection belongs to this session, which with `keep` outlasts all connections for a week.
     Use {
         session: SessionId,
+        keep: bool,
     },
     /// Execute `operation` once. The client has seen the answers of all numbers up to `seen` and will not ask again.
     Request {
@@ -68,6 +69,10 @@ pub enum ToReplica<'a> {
     Admin {
         number: u64,
         what: Admin,
+    },
+    /// Answer at once if requests are still taken here, else refuse: asked while answers are long in coming.
+    Ping {
+        number: u64,
     },
 }
 
@@ -109,6 +114,10 @@ pub enum ToClient<'a> {
         maybe_done: bool,
         message: &'a str,
     },
+    /// The answer to PING `number`.
+    Pong {
+        number: u64,
+    },
 }
 
 /// The kinds' numbers, for ever. Those from 64 on are the replica's.
@@ -119,12 +128,14 @@ pub mod kind {
     pub const REQUEST: u8 = 4;
     pub const QUERY: u8 = 5;
     pub const ADMIN: u8 = 6;
+    pub const PING: u8 = 7;
     pub const WELCOME: u8 = 64;
     pub const OPENED: u8 = 65;
     pub const REPLY: u8 = 66;
     pub const FOUND: u8 = 67;
     pub const TOLD: u8 = 68;
     pub const REFUSED: u8 = 69;
+    pub const PONG: u8 = 70;
 }
 
 /// The first whole frame in `buffer` and how many bytes it takes there with its length; `None` if more must come.
@@ -182,9 +193,10 @@ impl<'a> ToReplica<'a> {
                 out.put_u8(kind::OPEN);
                 out.put_u64(token);
             }
-            ToReplica::Use { session } => {
+            ToReplica::Use { session, keep } => {
                 out.put_u8(kind::USE);
                 put_session(out, session);
+                out.put_bool(keep);
             }
             ToReplica::Request { number, seen, operation } => {
                 out.put_u8(kind::REQUEST);
@@ -203,6 +215,10 @@ impl<'a> ToReplica<'a> {
                 out.put_u64(number);
                 out.put_u8(what as u8);
             }
+            ToReplica::Ping { number } => {
+                out.put_u8(kind::PING);
+                out.put_u64(number);
+            }
         });
     }
 
@@ -217,7 +233,7 @@ impl<'a> ToReplica<'a> {
                 ToReplica::Hello { version: r.u16("version")? }
             }
             kind::OPEN => ToReplica::Open { token: r.u64("token")? },
-            kind::USE => ToReplica::Use { session: session(&mut r)? },
+            kind::USE => ToReplica::Use { session: session(&mut r)?, keep: r.bool("keep")? },
             kind::REQUEST => ToReplica::Request {
                 number: RequestNumber(r.u64("number")?),
                 seen: RequestNumber(r.u64("seen")?),
@@ -232,6 +248,7 @@ impl<'a> ToReplica<'a> {
                 number: r.u64("number")?,
                 what: Admin::from_u8(r.u8("admin")?).ok_or(DecodeError { field: "admin" })?,
             },
+            kind::PING => ToReplica::Ping { number: r.u64("number")? },
             _ => return Err(DecodeError { field: "frame kind" }),
         };
         r.end("frame")?;
@@ -279,6 +296,10 @@ impl<'a> ToClient<'a> {
                 out.put_bool(maybe_done);
                 out.put_str(message);
             }
+            ToClient::Pong { number } => {
+                out.put_u8(kind::PONG);
+                out.put_u64(number);
+            }
         });
     }
 
@@ -313,6 +334,7 @@ impl<'a> ToClient<'a> {
                 maybe_done: r.bool("done")?,
                 message: r.str(MESSAGE_BYTES_MAX, "message")?,
             },
+            kind::PONG => ToClient::Pong { number: r.u64("number")? },
             _ => return Err(DecodeError { field: "frame kind" }),
         };
         r.end("frame")?;
@@ -349,13 +371,17 @@ mod tests {
         vec![
             (ToReplica::Hello { version: 1 }, "00000007 01 66747163 0001"),
             (ToReplica::Open { token: 5 }, "00000009 02 0000000000000005"),
-            (ToReplica::Use { session: SESSION }, "00000015 03 0000000000000001 00000002 0000000000000003"),
+            (
+                ToReplica::Use { session: SESSION, keep: true },
+                "00000016 03 0000000000000001 00000002 0000000000000003 01",
+            ),
             (
                 ToReplica::Request { number, seen, operation: b"op" },
                 "00000013 04 0000000000000007 0000000000000006 6f70",
             ),
             (ToReplica::Query { number: 8, stale: true, query: b"q" }, "0000000b 05 0000000000000008 01 71"),
             (ToReplica::Admin { number: 9, what: Admin::Members }, "0000000a 06 0000000000000009 02"),
+            (ToReplica::Ping { number: 10 }, "00000009 07 000000000000000a"),
         ]
     }
 
@@ -380,6 +406,7 @@ mod tests {
                 ToClient::Refused { refused: kind::REQUEST, number: 7, code, maybe_done: false, message: "no" },
                 "0000000f 45 04 0000000000000007 0e 00 02 6e6f",
             ),
+            (ToClient::Pong { number: 10 }, "00000009 46 000000000000000a"),
         ]
     }
 

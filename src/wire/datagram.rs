@@ -262,9 +262,7 @@ impl<'a> Frame<'a> {
                 out.put_u8(origin.0);
                 out.put_u64(mseq.0);
                 out.put_bool(*continues);
-                out.put_u32(*total);
-                out.put_u32(*offset);
-                out.put_u32(bytes.len() as u32);
+                [*total, *offset, bytes.len() as u32].iter().for_each(|&value| out.put_u32(value));
                 out.extend_from_slice(bytes);
             }
             Frame::Order { slot, time, cuts } => {
@@ -295,9 +293,7 @@ impl<'a> Frame<'a> {
             Frame::Change { number, total, offset, bytes } => {
                 out.put_u8(kind::CHANGE);
                 out.put_u32(*number);
-                out.put_u16(*total);
-                out.put_u16(*offset);
-                out.put_u16(bytes.len() as u16);
+                [*total, *offset, bytes.len() as u16].iter().for_each(|&value| out.put_u16(value));
                 out.extend_from_slice(bytes);
             }
             Frame::Probe { size, padding } => {

@@ -37,7 +37,7 @@ fn say_on(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Says HELLO and waits for WELCOME.
-fn welcomed(group: &Group) -> TcpStream {
+pub fn welcomed(group: &Group) -> TcpStream {
     let mut stream = TcpStream::connect(group.net.address(1)).expect("a replica listens");
     stream.write_all(&encoded(&[HELLO])).expect("a replica listens");
     let mut welcome = [0; 4 + 12];
@@ -56,13 +56,13 @@ fn frames(mut bytes: &[u8]) -> Vec<ToClient<'_>> {
     frames
 }
 
-fn encoded(frames: &[ToReplica<'_>]) -> Vec<u8> {
+pub fn encoded(frames: &[ToReplica<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     frames.iter().for_each(|f| f.encode(&mut bytes));
     bytes
 }
 
-const HELLO: ToReplica<'_> = ToReplica::Hello { version: VERSION };
+pub const HELLO: ToReplica<'_> = ToReplica::Hello { version: VERSION };
 const OPEN: ToReplica<'_> = ToReplica::Open { token: 5 };
 
 /// A frame of these bytes behind its right length.
@@ -133,12 +133,12 @@ fn requests_out_of_turn_are_not_executed() {
     let purge = [&[1, 5, 1, 4][..], b"jobs"].concat();
     let (number, seen) = (RequestNumber(1), RequestNumber(0));
     let request = ToReplica::Request { number, seen, operation: &purge };
-    let stranger = ToReplica::Use { session: SessionId { slot: Slot(1 << 40), position: 3, digest: 9 } };
+    let stranger = ToReplica::Use { session: SessionId { slot: Slot(1 << 40), position: 3, digest: 9 }, keep: false };
     for talk in [
         &[request][..],
         &[OPEN, request],
         &[HELLO, request],
-        &[HELLO, ToReplica::Use { session: SessionId::NONE }, request],
+        &[HELLO, ToReplica::Use { session: SessionId::NONE, keep: false }, request],
         &[HELLO, stranger, request],
     ] {
         let answer = say(&group, &encoded(talk));

@@ -14,3 +14,4 @@ mod net;
 mod order;
 mod prompt;
 mod relay;
+mod sessions;

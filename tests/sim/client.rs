@@ -321,7 +321,7 @@ impl Client {
         match self.session {
             Some(session) => {
                 self.current = Some((connection, Stage::Ready));
-                self.send(connection, &ToReplica::Use { session });
+                self.send(connection, &ToReplica::Use { session, keep: false });
                 self.send_again(connection, judges);
             }
             None => {

@@ -124,7 +124,7 @@ impl World {
             self.nodes[index].frames_of.pop_front();
             let Some(c) = self.connections.get_mut(&connection) else { continue };
             let Some(frame) = c.inbox.pop_front() else { continue };
-            if let Ok(ToReplica::Use { session }) = ToReplica::decode(&frame) {
+            if let Ok(ToReplica::Use { session, .. }) = ToReplica::decode(&frame) {
                 c.session = session;
             }
             c.open = true;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ftq::log::SegmentNumber;
+use ftq::replica::{ReadRequest, StoredFile, Trim};
 use ftq::rng::Rng;
 use ftq::types::{Slot, WriteNumber};
 
@@ -79,6 +80,8 @@ pub enum Tear {
 pub struct Disk {
     synced: BTreeMap<File, Vec<u8>>,
     unsynced: VecDeque<Write>,
+    /// Removed, lowest segments first; a crash may bring all behind some point back.
+    removed: VecDeque<(File, Vec<u8>)>,
     /// The highest number under way in each lane's sync: everything up to it is safe when that ends.
     syncing: [Option<WriteNumber>; 2],
     issued: WriteNumber,
@@ -92,6 +95,7 @@ impl Disk {
         Disk {
             synced: BTreeMap::new(),
             unsynced: VecDeque::new(),
+            removed: VecDeque::new(),
             syncing: [None; 2],
             issued: WriteNumber(0),
             told: WriteNumber(0),
@@ -119,6 +123,7 @@ impl Disk {
     /// The lane's sync has ended. The number to be told, if more is safe than before.
     pub fn end_sync(&mut self, lane: Lane) -> Option<WriteNumber> {
         let upto = self.syncing[lane as usize].take()?;
+        self.removed.clear();
         for write in std::mem::take(&mut self.unsynced) {
             if write.file.lane() == lane && write.number <= upto {
                 put(&mut self.synced, write.file, write.offset, &write.bytes);
@@ -161,37 +166,79 @@ impl Disk {
             }
             torn |= kept && lost;
         }
+        let lasting = self.rng.below(self.removed.len() as u64 + 1) as usize;
+        self.synced.extend(std::mem::take(&mut self.removed).into_iter().skip(lasting));
         self.syncing = [None; 2];
         self.issued = WriteNumber(0);
         self.told = WriteNumber(0);
         torn
     }
 
-    /// The file as who reads it finds it: written is enough.
-    pub fn read(&self, file: File) -> Vec<u8> {
-        let mut files = BTreeMap::new();
-        if let Some(content) = self.synced.get(&file) {
-            files.insert(file, content.clone());
-        }
-        self.unsynced.iter().filter(|w| w.file == file).for_each(|w| put(&mut files, file, w.offset, &w.bytes));
-        files.remove(&file).unwrap_or_default()
-    }
-
-    /// Writes, syncs and renames a whole file.
-    pub fn put_whole(&mut self, file: File, bytes: &[u8]) {
-        self.synced.insert(file, bytes.to_vec());
-    }
-
-    /// Removes files.
-    pub fn remove(&mut self, is_gone: impl Fn(File) -> bool) {
-        self.synced.retain(|&file, _| !is_gone(file));
-        self.unsynced.retain(|write| !is_gone(write.file));
-    }
-
     /// Nothing is left.
     pub fn wipe(&mut self) {
         self.crash(Tear::Nothing);
         self.synced.clear();
+        self.removed.clear();
+    }
+
+    /// How long something that is not waited for takes.
+    pub fn delay(&mut self) -> Nanos {
+        self.pace.draw(&mut self.rng)
+    }
+
+    /// A snapshot that a child wrote and synced beside the loop.
+    pub fn put_snapshot(&mut self, slot: Slot, bytes: Vec<u8>) {
+        self.synced.insert(File::Snapshot(slot), bytes);
+    }
+
+    /// One bit of a snapshot is not what it was.
+    pub fn damage_snapshot(&mut self, slot: Slot) {
+        let bytes = self.synced.get_mut(&File::Snapshot(slot)).expect("a snapshot that is there");
+        let bit = self.rng.below(bytes.len() as u64 * 8) as usize;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+
+    /// A damaged snapshot is moved out of the way.
+    pub fn set_aside(&mut self, slot: Slot) {
+        self.synced.remove(&File::Snapshot(slot));
+    }
+
+    /// Removes what is needed no more. True where a segment was.
+    pub fn trim(&mut self, trim: &Trim) -> bool {
+        let goes = |file: &File| match *file {
+            File::Meta => false,
+            File::Segment(number) => number < trim.segments_below,
+            File::Snapshot(slot) => slot < trim.snapshots_below,
+        };
+        let going: Vec<File> = self.synced.keys().copied().filter(goes).collect();
+        let segment = going.iter().any(|file| matches!(file, File::Segment(_)));
+        self.removed.extend(going.into_iter().filter_map(|file| self.synced.remove_entry(&file)));
+        assert!(!self.unsynced.iter().any(|w| goes(&w.file)), "a segment goes before its last write is synced");
+        segment
+    }
+
+    /// What a read finds: bytes that are not synced, too.
+    pub fn read(&self, request: &ReadRequest) -> Vec<u8> {
+        let wanted = match request.file {
+            StoredFile::Segment(number) => File::Segment(number),
+            StoredFile::Snapshot(slot) => File::Snapshot(slot),
+        };
+        let mut file = BTreeMap::new();
+        file.extend(self.synced.get(&wanted).map(|bytes| (wanted, bytes.clone())));
+        self.unsynced.iter().filter(|w| w.file == wanted).for_each(|w| put(&mut file, wanted, w.offset, &w.bytes));
+        let bytes = file.remove(&wanted).unwrap_or_default();
+        let from = (request.offset as usize).min(bytes.len());
+        let end = (from + request.bytes as usize).min(bytes.len());
+        bytes[from..end].to_vec()
+    }
+
+    /// What a start-up reads of snapshots, rising.
+    pub fn snapshots<'d>(&'d self) -> Vec<(Slot, &'d [u8])> {
+        let snapshot = |(file, bytes): (&'d File, &'d Vec<u8>)| match *file {
+            File::Snapshot(slot) => Some((slot, bytes.as_slice())),
+            _ => None,
+        };
+        self.synced.iter().filter_map(snapshot).collect()
     }
 
     /// What a start-up reads of `meta`.
@@ -202,8 +249,8 @@ impl Disk {
     /// What a start-up reads of the log.
     pub fn segments<'d>(&'d self) -> Vec<(SegmentNumber, &'d [u8])> {
         let segment = |(file, bytes): (&'d File, &'d Vec<u8>)| match *file {
-            File::Segment(number) => Some((number, bytes.as_slice())),
             File::Meta | File::Snapshot(_) => None,
+            File::Segment(number) => Some((number, bytes.as_slice())),
         };
         self.synced.iter().filter_map(segment).collect()
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use ftq::limits::{ORIGIN_BYTES_MAX, WINDOW_BYTES};
-use ftq::log::{replay, LogWrite, Meta, MetaWrite};
+use ftq::log::{replay, snapshot, LogWrite, Meta, MetaWrite};
 use ftq::replica::{Input, Level, Outbox, Replica, Stored};
 use ftq::types::{Dest, ReplicaId, Slot, WriteNumber};
 use ftq::wire::bundle::BUNDLE_BYTES_MAX;
@@ -12,6 +12,7 @@ use ftq::wire::bundle::BUNDLE_BYTES_MAX;
 use super::clock::{MS, US};
 use super::crash::{Boundary, Death};
 use super::disk::{File, Lane};
+use super::marks;
 use super::net::{self, Fate};
 use super::node::cleared;
 use super::wiretap::{describe, heard, number};
@@ -45,6 +46,10 @@ impl World {
         if node.life > 0 {
             node.config.seed = node.rng.next_u64();
         }
+        self.age_snapshots(index);
+        let node = &mut self.nodes[index];
+        let files = node.disk.snapshots();
+        let snapshot::Choice { newest, usable, damaged } = snapshot::choose(&files);
         let segments = node.disk.segments();
         let log = replay(&segments);
         let meta = Meta::choose(node.disk.meta()).map_err(|e| format!("meta is unreadable: {e}"))?;
@@ -52,8 +57,13 @@ impl World {
             return Err(format!("a log that only lost power is called damaged: {damage}"));
         }
         self.judges.recovered(index, &log, meta.as_ref())?;
-        let stored = Stored { meta, log };
+        let stored = Stored { meta, log, snapshot: newest, snapshots: usable };
+        if stored.snapshot.is_some() {
+            self.tally.mark(marks::RESUMED);
+        }
         let replica = Replica::recover(node.config.clone(), stored, node.clock.read(now), &mut out);
+        let aside: Vec<Slot> = damaged.iter().map(|(slot, _)| *slot).collect();
+        aside.into_iter().for_each(|slot| node.disk.set_aside(slot));
         node.replica = Some(replica);
         self.trace.event(now, 1, index as u64, &[]);
         if self.trace.is_on() {
@@ -227,20 +237,24 @@ impl World {
     /// Does what a step asked for, then lets the judges look.
     fn carry_out(&mut self, index: usize, mut out: Outbox) -> Result<(), String> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } = &mut out;
+        let (snapshot, trim) = (snapshot.take(), trim.take());
         let sends_first = self.nodes[index].sends_first;
         if sends_first && !self.say(index, net)? || !self.write(index, log, meta)? {
             return Ok(());
         }
-        if !sends_first && !self.say(index, net)? || !self.stream(index, streams)? {
+        if !sends_first && !self.say(index, net)? || !self.keep(index, reads, snapshot, trim)? {
             return Ok(());
         }
-        self.read(index, reads);
-        self.snapshot(index, snapshot.take());
-        self.trim(index, trim.take());
         if let Some(replica) = &self.nodes[index].replica {
             let (applied, digest) = replica.applied();
             self.judges.applied(index, applied, digest)?;
             judge_bounds(replica, self.plan.replicas)?;
+        }
+        for (to, bytes) in streams.drain(..) {
+            if self.burns(index, Boundary::Send)? {
+                return Ok(());
+            }
+            self.send_stream(index, to, bytes)?;
         }
         for (connection, bytes) in clients.drain(..) {
             if self.burns(index, Boundary::Client)? {

@@ -158,7 +158,7 @@ impl World {
             3 | 4 => {
                 self.judges.sends(invented, 1, &operation);
                 add(ToReplica::Hello { version: VERSION });
-                add(ToReplica::Use { session: invented });
+                add(ToReplica::Use { session: invented, keep: false });
                 add(request);
             }
             _ => frames.push((0..self.rng.between(5, 60)).map(|_| self.rng.next_u64() as u8).collect()),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ftq::limits::SESSION_WINDOW;
+use ftq::limits::{SESSION_GRACE_NS, SESSION_WINDOW};
 use ftq::types::{Digest, GroupTime, SessionId, Slot};
 use ftq::wire::answer::{split, Code};
 use ftq::wire::bundle::Bundle;
@@ -45,6 +45,12 @@ struct Session {
     /// Where each request was executed, and the answer and its slot once there is one.
     executed: BTreeMap<u64, (Slot, Option<(Slot, Expected)>)>,
     ended: Option<Slot>,
+    /// The name of the latest attach, and when the session ends if that connection is lost. No run takes as long as a
+    /// session may be idle.
+    attach: u64,
+    ends_at: Option<GroupTime>,
+    /// The lowest unseen request that was refused for now: new ones behind it are refused as well.
+    gate: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -74,12 +80,26 @@ impl Model {
         operations: &[u8],
         mut each: impl FnMut(Ordered<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
-        self.queues.begin(slot, time);
+        let now = self.queues.clock(time);
+        for (&id, session) in self.sessions.iter_mut().filter(|(_, s)| s.ended.is_none()) {
+            if session.ends_at.is_some_and(|at| at <= now) {
+                session.ended = Some(slot);
+                self.queues.session_ended(slot, id);
+            }
+        }
+        self.queues.begin(slot);
         self.deliver(slot);
         let (mut r, mut position) = (Reader::new(operations), 0);
         while !r.is_empty() {
             let bundle = Bundle::decode(&mut r).map_err(|e| format!("slot {slot} holds no bundles: {e}"))?;
+            if let Some(session) = self.sessions.get_mut(&bundle.session) {
+                session.ends_at = None;
+            }
             for (number, operation) in bundle.operations() {
+                if bundle.session.is_none() && self.attend(now, number.0, operation) {
+                    position += 1;
+                    continue;
+                }
                 let id = SessionId { slot, position, digest: digest.0 };
                 let seen = bundle.seen.0.min(number.0.saturating_sub(1));
                 let executed = if bundle.session.is_none() {
@@ -92,16 +112,41 @@ impl Model {
             }
             if let Some(session) = self.sessions.get_mut(&bundle.session) {
                 session.seen = session.seen.max(bundle.seen.0);
+                session.gate = session.gate.filter(|&gate| gate > session.seen);
             }
         }
         Ok(())
+    }
+
+    /// What a replica says of connections; true if it is that.
+    fn attend(&mut self, now: GroupTime, number: u64, operation: &[u8]) -> bool {
+        let Some(fields) = operation.strip_prefix(&[service::SESSION]) else { return false };
+        match SessionOperation::decode(fields) {
+            Ok(SessionOperation::Attach { session, .. }) => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    (session.attach, session.ends_at) = (number, None);
+                }
+            }
+            Ok(SessionOperation::Detach { session }) => {
+                let session = self.sessions.get_mut(&session).filter(|s| s.attach == number && s.ends_at.is_none());
+                if let Some(session) = session {
+                    session.ends_at = Some(GroupTime(now.0 + SESSION_GRACE_NS));
+                }
+            }
+            Ok(SessionOperation::Connected { sessions }) => {
+                let ids: Vec<SessionId> = sessions.iter().collect();
+                self.sessions.iter_mut().filter(|(id, _)| ids.contains(id)).for_each(|(_, s)| s.ends_at = None);
+            }
+            _ => return false,
+        }
+        true
     }
 
     fn open(&mut self, id: SessionId, token: u64, operation: &[u8]) -> bool {
         let opens = operation.first() == Some(&service::SESSION)
             && SessionOperation::decode(&operation[1..]) == Ok(SessionOperation::Open);
         if opens {
-            self.sessions.insert(id, Session::default());
+            self.sessions.insert(id, Session { attach: token, ..Session::default() });
             self.openings.entry(token).or_default().push(id);
         }
         opens
@@ -110,11 +155,14 @@ impl Model {
     fn request(&mut self, slot: Slot, id: SessionId, seen: u64, number: u64, operation: &[u8]) -> bool {
         let Some(session) = self.sessions.get_mut(&id).filter(|s| s.ended.is_none()) else { return false };
         session.seen = session.seen.max(seen);
+        session.gate = session.gate.filter(|&gate| gate > session.seen);
+        let gated = session.gate.is_some_and(|gate| number > gate);
         let known = session.executed.contains_key(&number);
         if known || number <= session.seen || number > session.seen + SESSION_WINDOW {
             return false;
         }
         let expected = match operation.split_first() {
+            _ if gated && operation.first() != Some(&service::SESSION) => Some(Expected::Error(Code::Busy)),
             Some((&service::QUEUE, fields)) => self.queues.execute(slot, (id, number), fields),
             Some((&service::SESSION, [2])) => {
                 session.ended = Some(slot);
@@ -123,6 +171,9 @@ impl Model {
             }
             _ => Some(Expected::Error(Code::BadRequest)),
         };
+        if matches!(expected, Some(Expected::Error(Code::Full | Code::Busy))) {
+            session.gate = Some(session.gate.map_or(number, |gate| gate.min(number)));
+        }
         session.executed.insert(number, (slot, expected.map(|expected| (slot, expected))));
         self.deliver(slot);
         true

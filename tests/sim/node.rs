@@ -58,7 +58,9 @@ impl Node {
         let ids = || (1..=plan.replicas as u8).map(ReplicaId);
         let book = ids().map(|id| BookEntry { id, address: format!("10.0.0.{id}:7400"), http: None }).collect();
         let peers = ids().map(|id| Peer { id, ip: net::address(usize::from(id.0) - 1) }).collect();
-        let segment_bytes = if rng.chance(500_000) { SEGMENT_BYTES } else { rng.between(4 << 10, 1 << 20) };
+        let drawn = if rng.chance(500_000) { SEGMENT_BYTES } else { rng.between(4 << 10, 1 << 20) };
+        // Many are small, so that there are snapshots.
+        let segment_bytes = if drawn == SEGMENT_BYTES { drawn } else { (drawn >> (drawn % 4 * 2)).max(4 << 10) };
         let config = Config {
             id: ReplicaId(index as u8 + 1),
             book,

@@ -197,10 +197,16 @@ impl Queues {
         *self.times.last().expect("a slot is being applied")
     }
 
-    /// A slot begins: what is over ends.
-    pub fn begin(&mut self, slot: Slot, time: GroupTime) {
+    /// The time of the slot that begins.
+    pub fn clock(&mut self, time: GroupTime) -> GroupTime {
         let now = self.times.last().map_or(time, |&last| last.max(time));
         self.times.push(now);
+        now
+    }
+
+    /// A slot begins: what is over ends.
+    pub fn begin(&mut self, slot: Slot) {
+        let now = self.now();
         for _ in 0..MOMENTS_STEP {
             let living = self.queues.iter().enumerate().filter(|(_, queue)| queue.destroyed.is_none());
             let ends = living.filter_map(|(index, queue)| queue.next_end().map(|(at, end)| (at, index, end)));

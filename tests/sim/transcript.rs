@@ -172,7 +172,7 @@ impl Scenario {
         self.world.act(NO_CLIENT, Act::Connect { connection, replica });
         self.send(connection, &ToReplica::Hello { version: VERSION });
         match before {
-            Some(session) => self.send(connection, &ToReplica::Use { session }),
+            Some(session) => self.send(connection, &ToReplica::Use { session, keep: false }),
             None => {
                 self.world.judges.sends(ftq::types::SessionId::NONE, client, &workload::opening().into());
                 self.send(connection, &ToReplica::Open { token: client });

@@ -19,10 +19,10 @@ use super::clock::{Nanos, MS};
 use super::connections::Connection;
 use super::disk::Lane;
 use super::judges::Judges;
-use super::lanes::Flow;
 use super::net::Net;
 use super::node::Node;
 use super::plan::{LastAct, Plan};
+use super::streams::{StreamFrame, Streams};
 use super::tally::Tally;
 use super::trace::Trace;
 use super::wiretap::Wiretap;
@@ -37,15 +37,16 @@ pub enum Event {
     Start { node: usize },
     Datagram { to: usize, from: IpAddr, bytes: Bytes },
     Unreachable { to: usize, peer: usize },
+    Stream { frame: StreamFrame },
     Turn { node: usize, life: u32 },
     Wake { node: usize, life: u32 },
     SyncEnds { node: usize, life: u32, lane: Lane },
     Durable { node: usize, life: u32, number: WriteNumber },
+    SnapshotEnds { node: usize, life: u32, slot: Slot, bytes: Bytes },
+    Snapshot { node: usize, life: u32, slot: Slot, made: bool },
+    Read { node: usize, life: u32, request: ReadRequest },
     ToReplica { connection: ClientId, frame: Bytes },
     ToClient { connection: ClientId, frame: Bytes },
-    Stream { from: usize, to: usize, lives: [u32; 2], frame: Bytes },
-    Read { node: usize, life: u32, request: ReadRequest },
-    Snapshot { node: usize, life: u32, slot: Slot, bytes: Bytes },
     GoneAtReplica { connection: ClientId },
     GoneAtClient { connection: ClientId },
     Client { index: usize },
@@ -101,8 +102,7 @@ pub struct World {
     /// When each client is to be woken; other wakes are out of date.
     pub client_wakes: Vec<Option<Nanos>>,
     pub connections: BTreeMap<ClientId, Connection>,
-    /// From each replica to each.
-    pub flows: Vec<Flow>,
+    pub streams: Streams,
     pub judges: Judges,
     pub wiretap: Wiretap,
     pub tally: Tally,
@@ -147,7 +147,7 @@ impl World {
             client_wakes: vec![None; clients.len()],
             clients,
             connections: BTreeMap::new(),
-            flows: vec![Flow::default(); plan.replicas * plan.replicas],
+            streams: Streams::default(),
             judges,
             wiretap: Wiretap::default(),
             tally: Tally::default(),
@@ -241,15 +241,16 @@ impl World {
             Event::Start { node } => self.start(node),
             Event::Datagram { to, from, bytes } => self.on_datagram(to, from, &bytes),
             Event::Unreachable { to, peer } => self.on_unreachable(to, peer),
+            Event::Stream { frame } => self.on_stream(&frame),
             Event::Turn { node, life } => self.on_turn(node, life),
             Event::Wake { node, life } => self.on_wake(node, life),
             Event::SyncEnds { node, life, lane } => self.on_sync(node, life, lane),
             Event::Durable { node, life, number } => self.on_durable(node, life, number),
+            Event::SnapshotEnds { node, life, slot, bytes } => self.on_snapshot_ends(node, life, slot, &bytes),
+            Event::Snapshot { node, life, slot, made } => self.on_snapshot(node, life, slot, made),
+            Event::Read { node, life, request } => self.on_read(node, life, &request),
             Event::ToReplica { connection, frame } => self.on_client_frame(connection, frame),
             Event::ToClient { connection, frame } => self.on_replica_frame(connection, &frame),
-            Event::Stream { from, to, lives, frame } => self.on_stream(from, to, lives, &frame),
-            Event::Read { node, life, request } => self.on_read(node, life, request),
-            Event::Snapshot { node, life, slot, bytes } => self.on_snapshot(node, life, slot, &bytes),
             Event::GoneAtReplica { connection } => self.on_gone_at_replica(connection),
             Event::GoneAtClient { connection } => self.on_gone_at_client(connection),
             Event::Client { index } => self.on_client(index),
@@ -272,9 +273,10 @@ impl World {
     /// Which host's loop must run for this to be noticed.
     fn host_of(&self, event: &Event) -> Option<usize> {
         match *event {
-            Event::Datagram { to, .. } | Event::Unreachable { to, .. } | Event::Stream { to, .. } => Some(to),
+            Event::Stream { ref frame } => Some(frame.to),
+            Event::Datagram { to, .. } | Event::Unreachable { to, .. } => Some(to),
             Event::Turn { node, .. } | Event::Wake { node, .. } | Event::Durable { node, .. } => Some(node),
-            Event::Leave { node } | Event::Read { node, .. } | Event::Snapshot { node, .. } => Some(node),
+            Event::Leave { node } | Event::Snapshot { node, .. } | Event::Read { node, .. } => Some(node),
             Event::ToReplica { connection, .. } | Event::GoneAtReplica { connection } => {
                 self.connections.get(&connection).map(|c| c.node)
             }

@@ -4,7 +4,7 @@ use super::reach::{LEAVE, PAUSE_MIN, SILENCE};
 use super::{text, Session, Stage, State};
 use crate::client::connection::Connection;
 use crate::client::error::{is_for_now, Done, Error};
-use crate::types::{SessionId, Slot};
+use crate::types::{ClusterId, SessionId, Slot};
 use crate::wire::answer::{split, Code};
 use crate::wire::client::{kind, ToClient};
 use std::io;
@@ -35,15 +35,16 @@ impl Session {
 
     pub(super) fn on_frame(&mut self, frame: ToClient<'_>, now: Instant) {
         match frame {
-            ToClient::Welcome { .. } => {
-                self.stage = Stage::Welcome;
-                self.hopeless = 0;
-            }
+            ToClient::Welcome { cluster, .. } => self.on_welcome(cluster, now),
             ToClient::Opened { token, session } => {
                 if token == self.token && self.stage == Stage::Opening {
                     self.id = session;
                     self.next_number = 1;
                     self.stage = Stage::Attached;
+                    if self.group == ClusterId(0) {
+                        // It was founded since it welcomed us: the next welcome names it.
+                        self.leave_by = Some(now);
+                    }
                 }
             }
             ToClient::Reply { number, slot, answer } => {
@@ -51,6 +52,9 @@ impl Session {
                 match split(answer) {
                     // A request of a session that is not in the table is never executed.
                     Ok((Code::Expired, message)) => self.on_expired(ticket, text(message)),
+                    Ok((code, message)) if is_for_now(code) && self.kept.is_none() => {
+                        self.on_spent(ticket, Error::refused(code, text(message)), now);
+                    }
                     _ => self.on_answer(ticket, slot, answer, now),
                 }
             }
@@ -68,6 +72,23 @@ impl Session {
                 let done = if maybe_done { Done::Unknown } else { Done::No };
                 self.on_refused(refused, number, Error::Refused { code, message: text(message.as_bytes()), done }, now);
             }
+            ToClient::Pong { .. } => self.pinged = false,
+        }
+    }
+
+    fn on_welcome(&mut self, group: ClusterId, now: Instant) {
+        self.group = group;
+        self.stage = Stage::Welcome;
+        match &self.kept {
+            Some(kept) if group != ClusterId(0) && group != kept.group => {
+                let server = &self.servers[self.at];
+                let message = format!("{server} belongs to group {group}, the session to group {}", kept.group);
+                self.trouble = Some(Error::OtherGroup { message });
+                self.stage = Stage::Greeting;
+                self.hopeless += 1;
+                self.leave_by = Some(now);
+            }
+            _ => self.hopeless = 0,
         }
     }
 
@@ -122,6 +143,10 @@ impl Session {
         let ticket = match refused {
             kind::REQUEST => self.offset.wrapping_add(number),
             kind::QUERY | kind::ADMIN => number,
+            kind::PING => {
+                self.pinged = false;
+                return self.turned_away(code, why, now);
+            }
             _ => return self.on_door_closed(code, why, now),
         };
         if !self.is_in_flight(ticket) {
@@ -139,6 +164,22 @@ impl Session {
             return self.finish(ticket, Err(why), length, now);
         }
         entry.state = State::Refused(why.clone());
+        self.in_flight -= 1;
+        self.turned_away(code, why, now);
+    }
+
+    /// The request was refused when it was applied, and its number has that answer for ever: no copy of it will be
+    /// executed, nor any later request before this refusal is seen.
+    pub(super) fn on_spent(&mut self, ticket: u64, why: Error, now: Instant) {
+        let Error::Refused { code, .. } = why else { return };
+        if !self.is_in_flight(ticket) {
+            return;
+        }
+        let entry = self.entry(ticket);
+        entry.copies = 0;
+        entry.spent = true;
+        entry.state = State::Refused(why.clone());
+        self.spent = true;
         self.in_flight -= 1;
         self.turned_away(code, why, now);
     }
@@ -185,6 +226,9 @@ impl Session {
     pub(super) fn forget_session(&mut self) {
         self.expired = false;
         self.trouble = None;
+        if self.kept.is_some() {
+            return self.give_up_kept();
+        }
         let unknown = "the session is gone, and with it the answer; it may have been done";
         for ticket in self.open..self.front + self.entries.len() as u64 {
             let entry = self.entry(ticket);
@@ -205,7 +249,8 @@ impl Session {
         self.id = SessionId::NONE;
         self.token = self.token.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(2) | 1;
         self.next_number = 1;
-        self.open_entries().for_each(|entry| entry.number = 0);
+        self.spent = false;
+        self.open_entries().for_each(|entry| (entry.number, entry.spent) = (0, false));
     }
 
     /// The connection broke.

@@ -2,24 +2,27 @@
 //!
 //! Requests get rising numbers in one session and are kept until answered. When a replica fails, falls silent or is
 //! not primary, the next one is told the session and gets every unanswered request again, under its number and in
-//! number order. What is refused for now and certainly not done is sent again until patience ends; its number is then
-//! free again. What was sent and never answered is reported as unknown, and its session is given up.
+//! number order. What is refused for now and certainly not done is sent again until patience ends: under its number
+//! where a door refused it, under a new one where the refusal is the answer that its number has for ever. What was
+//! sent and never answered is reported as unknown, and its session is given up, unless a file keeps it ([`kept`]).
 //!
 //! Reads do not pass requests nor requests reads: what a caller submits takes effect in that order.
 
 mod hear;
+pub mod kept;
 mod patience;
 mod reach;
 mod send;
 #[cfg(test)]
 mod tests;
 
+use self::kept::Kept;
 use self::reach::{PAUSE_MIN, SILENCE};
 use crate::client::connection::{poll, Connection, PollFd};
 use crate::client::error::Error;
 use crate::client::servers::Server;
 use crate::limits::SESSION_WINDOW;
-use crate::types::{RequestNumber, SessionId, Slot};
+use crate::types::{ClusterId, RequestNumber, SessionId, Slot};
 use crate::wire::client::{Admin, ToReplica};
 use crate::wire::operation::SessionOperation;
 use std::collections::hash_map::RandomState;
@@ -40,6 +43,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 pub enum Ask {
     /// An operation: ordered, and executed once.
     Request,
+    /// Nothing but that there is a session.
+    Session,
     /// A read, from the state that reflects all that was answered before.
     Query,
     /// A read that the replica may answer alone.
@@ -51,7 +56,7 @@ pub enum Ask {
 /// What came of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
-    /// Where the operation was executed, or the state the read saw; 0 for an administrative question.
+    /// Where the operation was executed, or the state the read saw; 0 where it was neither.
     pub slot: Slot,
     /// What follows the code `Ok`, or JSON.
     pub body: Vec<u8>,
@@ -74,6 +79,8 @@ struct Entry {
     state: State,
     /// The request's number in the session; 0 until it is sent for the first time.
     number: u64,
+    /// The number has a refusal for its answer: another one is needed.
+    spent: bool,
     /// Times it was sent without a refusal that says "certainly not done".
     copies: u32,
     since: Instant,
@@ -114,6 +121,10 @@ pub struct Session {
     connection: Option<Connection>,
     stage: Stage,
     id: SessionId,
+    /// The session outlasts this process.
+    kept: Option<Kept>,
+    /// The group of the present connection; 0 where that is not known.
+    group: ClusterId,
     token: u64,
     next_number: u64,
     /// Ticket minus number of the requests in flight: these are consecutive in both.
@@ -128,6 +139,8 @@ pub struct Session {
     /// Entries in `State::Sent`, and the bytes of all that are not done.
     in_flight: usize,
     pending_bytes: usize,
+    /// Some open entry's number is spent: numbers are given anew once nothing that is open may be done.
+    spent: bool,
     /// Servers tried in vain since the last answer, and how many of these will never do.
     tried: usize,
     hopeless: usize,
@@ -140,6 +153,10 @@ pub struct Session {
     /// When the present connection was begun, or last heard of, or last owed nothing.
     heard: Instant,
     silence: Duration,
+    /// When the present connection was begun.
+    connected: Instant,
+    /// It was asked whether it still serves, and is yet to answer.
+    pinged: bool,
     /// The session is not in the table any more.
     expired: bool,
     /// When patience ended last, if nothing was answered since: what follows closely gets a single attempt.
@@ -162,6 +179,8 @@ impl Session {
             connection: None,
             stage: Stage::Greeting,
             id: SessionId::NONE,
+            kept: None,
+            group: ClusterId(0),
             token: RandomState::new().build_hasher().finish() | 1,
             next_number: 1,
             offset: 0,
@@ -171,6 +190,7 @@ impl Session {
             cursor: 0,
             in_flight: 0,
             pending_bytes: 0,
+            spent: false,
             tried: 0,
             hopeless: 0,
             retry_at: None,
@@ -179,6 +199,8 @@ impl Session {
             progress: now,
             heard: now,
             silence: SILENCE,
+            connected: now,
+            pinged: false,
             expired: false,
             gave_up: None,
             cautious: false,
@@ -214,13 +236,17 @@ impl Session {
 
     /// The same for an operation or query that is written already.
     pub fn submit_bytes(&mut self, ask: Ask, bytes: Vec<u8>) {
+        self.submit_numbered(ask, 0, bytes);
+    }
+
+    fn submit_numbered(&mut self, ask: Ask, number: u64, bytes: Vec<u8>) {
         let since = Instant::now();
         if !self.has_open() {
             (self.progress, self.heard) = (since, since);
             self.gave_up = self.gave_up.filter(|&at| since < at + CLOSELY);
         }
         self.pending_bytes += bytes.len();
-        self.entries.push_back(Entry { ask, state: State::Queued, number: 0, copies: 0, since, bytes });
+        self.entries.push_back(Entry { ask, state: State::Queued, number, spent: false, copies: 0, since, bytes });
     }
 
     /// The answer to the oldest submission, if it is there.
@@ -285,7 +311,8 @@ impl Session {
     /// Says that the session is over, without waiting for an answer: its place in the table is free at once.
     pub fn end(&mut self) {
         let Some(connection) = &mut self.connection else { return };
-        if self.stage == Stage::Attached && !self.id.is_none() && self.in_flight == 0 {
+        let leaves = self.stage == Stage::Attached && self.kept.is_none();
+        if leaves && !self.id.is_none() && self.in_flight == 0 {
             let mut operation = Vec::new();
             SessionOperation::End.encode(&mut operation);
             let number = RequestNumber(self.next_number);
@@ -316,7 +343,7 @@ impl Session {
         if !self.has_open() {
             return until;
         }
-        let silent = (self.owes() && self.servers.len() > 1).then(|| self.heard + self.silence_max());
+        let silent = self.doubts_at();
         let first = &self.entries[(self.open - self.front) as usize];
         let over = first.since.max(self.progress) + self.patience();
         // What is over but not acted upon waits for something else; look again soon.

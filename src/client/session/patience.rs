@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// With a timeout of 0 an attempt still gets this long to connect and to be answered.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// And so long where the patience of a whole stream of submissions is spent already.
+const LAST_ATTEMPT: Duration = Duration::from_millis(50);
 
 impl Session {
     pub(super) fn patience(&self) -> Duration {
@@ -21,6 +23,7 @@ impl Session {
     /// How long the replica in use may take before an attempt counts as made.
     pub(super) fn attempt(&self) -> Duration {
         match self.patience() {
+            _ if self.gave_up.is_some() => LAST_ATTEMPT,
             Duration::ZERO => ATTEMPT,
             patience => patience.min(ATTEMPT),
         }
@@ -28,6 +31,7 @@ impl Session {
 
     pub(super) fn silence_max(&self) -> Duration {
         match self.patience() {
+            _ if self.gave_up.is_some() => LAST_ATTEMPT,
             Duration::ZERO => self.silence,
             patience => self.silence.min(patience / 2),
         }
@@ -63,7 +67,10 @@ impl Session {
     /// Reports the refusal of the oldest alone, if all that waits is certainly not done: its number is free again,
     /// and what follows gets its own attempt. False where that is not so.
     pub(super) fn give_up_one(&mut self) -> bool {
-        if self.in_flight > 0 || self.connection.is_none() || self.open_entries().any(|entry| entry.may_be_done()) {
+        if self.kept.is_some() || self.in_flight > 0 || self.connection.is_none() {
+            return false;
+        }
+        if self.open_entries().any(|entry| entry.may_be_done()) {
             return false;
         }
         let ticket = self.open;
@@ -82,15 +89,17 @@ impl Session {
         true
     }
 
-    /// Nothing that waits may be done: its numbers are free again.
+    /// Nothing that waits may be done: its numbers are free again, but none below one that is spent is used again.
     pub(super) fn renumber(&mut self) {
+        let spent = std::mem::take(&mut self.spent);
         let lowest = self.open_entries().map(|entry| std::mem::take(&mut entry.number)).filter(|&n| n > 0).min();
-        self.next_number = lowest.unwrap_or(self.next_number);
+        self.open_entries().for_each(|entry| entry.spent = false);
+        self.next_number = lowest.filter(|_| !spent).unwrap_or(self.next_number);
     }
 
     pub(super) fn give_up_all(&mut self, now: Instant) {
         let unknown = self.open_entries().any(|entry| entry.may_be_done());
-        if !unknown {
+        if !unknown && self.kept.is_none() {
             self.renumber();
         }
         for ticket in self.open..self.front + self.entries.len() as u64 {
@@ -102,7 +111,7 @@ impl Session {
         }
         self.gave_up = Some(now);
         (self.tried, self.hopeless, self.trouble) = (0, 0, None);
-        if unknown {
+        if unknown && self.kept.is_none() {
             self.abandon_session();
         } else if self.owes() {
             self.disconnect();
@@ -116,6 +125,7 @@ impl Session {
         let trouble = self.trouble.clone();
         let server = self.servers[self.at].to_string();
         let seconds = self.patience().max(self.attempt()).as_secs_f32();
+        let kept = self.kept.is_some();
         let greeting = self.stage == Stage::Greeting;
         let entry = self.entry(ticket);
         if entry.may_be_done() {
@@ -123,14 +133,21 @@ impl Session {
             let message = format!("sent, and no answer within {seconds} s; it may have been done{why}");
             return Error::Refused { code: Code::UnknownOutcome, message, done: Done::Unknown };
         }
+        // Of what another process may have sent under the same number nothing is certain.
+        let done = if kept { Done::Unknown } else { Done::No };
         match (&entry.state, trouble) {
-            (State::Refused(Error::Refused { code, message, .. }), _) => Error::refused(*code, message.clone()),
-            (_, Some(Error::Refused { code, message, .. })) => Error::refused(code, message),
+            (State::Refused(Error::Refused { code, message, .. }), _) => {
+                Error::Refused { code: *code, message: message.clone(), done }
+            }
+            (_, Some(Error::Refused { code, message, .. })) => Error::Refused { code, message, done },
             (_, Some(unreachable)) => unreachable,
             (_, None) if greeting => {
                 Error::Unreachable { message: format!("no replica could be reached: {server} does not answer") }
             }
-            (_, None) => Error::refused(Code::Busy, format!("{server} gave no answer within {seconds} s")),
+            (_, None) => {
+                let message = format!("{server} gave no answer within {seconds} s");
+                Error::Refused { code: Code::Busy, message, done }
+            }
         }
     }
 }

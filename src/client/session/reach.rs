@@ -4,12 +4,16 @@ use super::{Session, Stage, State};
 use crate::client::connection::Connection;
 use crate::client::error::Error;
 use crate::wire::answer::Code;
+use crate::wire::client::ToReplica;
 use std::time::{Duration, Instant};
 
 /// A connection attempt to one address takes no longer than this while there are other servers.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// A replica that owes answers and says nothing for so long is left for the next; doubled with each in vain.
+/// A replica that owes answers and says nothing for so long, not even that it still serves when it is asked half way,
+/// is left for the next; doubled with each in vain.
 pub(super) const SILENCE: Duration = Duration::from_secs(1);
+/// One that says it serves and answers nothing else for so long is left all the same.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long answers still under way are waited for before a replica that is not primary is left.
 pub(super) const LEAVE: Duration = Duration::from_millis(200);
 /// The pause after all servers were tried in vain; doubled each time.
@@ -23,16 +27,18 @@ impl Session {
             if self.in_flight == 0 || now >= by {
                 self.leave(now);
             }
-        } else if self.owes() && self.servers.len() > 1 && now >= self.heard + self.silence_max() {
-            self.silence *= 2;
-            let silent = Error::refused(Code::Busy, format!("{} does not answer", self.servers[self.at]));
-            self.fail(silent, now);
+        } else if self.doubts_at().is_some_and(|at| now >= at) {
+            self.doubt(now);
         }
         if self.connection.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return;
         }
         self.retry_at = None;
-        let patience = if self.servers.len() > 1 { CONNECT_MAX } else { CONNECT_MAX.max(self.patience()) };
+        let patience = match self.gave_up {
+            Some(_) => self.attempt(),
+            None if self.servers.len() > 1 => CONNECT_MAX,
+            None => CONNECT_MAX.max(self.patience()),
+        };
         // Each server at most once: after the last of them a pause is on.
         while self.connection.is_none() && self.retry_at.is_none() {
             match Connection::connect(&self.servers[self.at], patience) {
@@ -40,6 +46,8 @@ impl Session {
                     self.connection = Some(connection);
                     self.stage = Stage::Greeting;
                     self.heard = Instant::now();
+                    self.connected = self.heard;
+                    self.pinged = false;
                 }
                 Err(e) => {
                     let message = format!("no replica could be reached: {}: {e}", self.servers[self.at]);
@@ -49,11 +57,33 @@ impl Session {
         }
     }
 
+    /// When something is to be done about the present replica if it goes on saying nothing; nothing ever is where it
+    /// owes nothing, or is the only one.
+    pub(super) fn doubts_at(&self) -> Option<Instant> {
+        let silence =
+            if self.pinged || self.stage == Stage::Greeting { self.silence_max() } else { self.silence_max() / 2 };
+        let answer = self.progress.max(self.connected) + ANSWER_MAX;
+        (self.owes() && self.servers.len() > 1).then(|| answer.min(self.heard + silence))
+    }
+
+    /// The present replica owes answers and was silent: asks it whether it still serves, or leaves it.
+    fn doubt(&mut self, now: Instant) {
+        let silent = now >= self.heard + self.silence_max() || now >= self.progress.max(self.connected) + ANSWER_MAX;
+        if let (false, Some(connection)) = (silent, &mut self.connection) {
+            connection.send(&ToReplica::Ping { number: 0 });
+            self.pinged = true;
+            return;
+        }
+        self.silence *= 2;
+        let silent = Error::refused(Code::Busy, format!("{} does not answer", self.servers[self.at]));
+        self.fail(silent, now);
+    }
+
     /// The present server is of no use now: remembers why and goes on to the next, after a pause once all were tried.
     pub(super) fn fail(&mut self, why: Error, now: Instant) {
         // A refusal says more than a server that is not there or says nothing.
         let says_little = matches!(why, Error::Unreachable { .. }) || why.is(Code::Busy);
-        if !(says_little && matches!(self.trouble, Some(Error::Refused { .. }))) {
+        if !(says_little && matches!(self.trouble, Some(Error::Refused { .. } | Error::OtherGroup { .. }))) {
             self.trouble = Some(why);
         }
         self.leave(now);

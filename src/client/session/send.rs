@@ -3,7 +3,7 @@
 use super::{Ask, Session, Stage, State};
 use crate::client::connection::Connection;
 use crate::limits::SESSION_WINDOW;
-use crate::types::RequestNumber;
+use crate::types::{RequestNumber, Slot};
 use crate::wire::client::ToReplica;
 use std::time::Instant;
 
@@ -16,13 +16,17 @@ impl Session {
             self.retry_at = None;
             self.requeue();
         }
+        if self.spent && self.in_flight == 0 && !self.open_entries().any(|entry| entry.may_be_done()) {
+            self.renumber();
+            self.requeue();
+        }
         if self.connection.is_none() || self.retry_at.is_some() || self.leave_by.is_some() {
             return;
         }
         if !self.owes() {
             self.heard = now;
         }
-        while self.stage != Stage::Greeting && self.send_next() {}
+        while self.stage != Stage::Greeting && self.send_next(now) {}
         let flushed = self.connection.as_mut().map_or(Ok(()), Connection::flush);
         if let Err(e) = flushed {
             self.lost(&e, now);
@@ -30,7 +34,7 @@ impl Session {
     }
 
     /// Sends what the cursor is at, or passes over it. False when nothing more can be sent now.
-    pub(super) fn send_next(&mut self) -> bool {
+    pub(super) fn send_next(&mut self, now: Instant) -> bool {
         let ticket = self.cursor;
         if ticket >= self.front + self.entries.len() as u64 || self.cautious && self.in_flight > 0 {
             return false;
@@ -40,11 +44,26 @@ impl Session {
             self.cursor += 1;
             return true;
         }
+        if self.spent {
+            // What was refused, or never sent, waits until all that may be done has been refused as well.
+            if entry.ask == Ask::Request && (entry.spent || entry.copies == 0) {
+                self.cursor += 1;
+                return true;
+            } else if entry.ask != Ask::Request {
+                return false;
+            }
+        }
+        let needs_session = matches!(entry.ask, Ask::Request | Ask::Session);
         let is_request = entry.ask == Ask::Request;
         // What is in flight lies between `open` and the cursor, and is all of one kind.
         let other_kind = (self.entries[(self.open - self.front) as usize].ask == Ask::Request) != is_request;
-        if self.in_flight > 0 && other_kind || is_request && !self.is_attached() {
+        if self.in_flight > 0 && other_kind || needs_session && !self.is_attached() {
             return false;
+        }
+        if needs_session && !is_request {
+            (self.progress, self.tried, self.gave_up, self.trouble) = (now, 0, None, None);
+            self.settle(ticket, Ok(Slot(0)), 0);
+            return true;
         }
         if self.connection.as_ref().is_some_and(|c| c.unsent_bytes() > AHEAD_BYTES_MAX) {
             return false;
@@ -68,7 +87,7 @@ impl Session {
                 false
             }
             Stage::Welcome => {
-                connection.send(&ToReplica::Use { session: self.id });
+                connection.send(&ToReplica::Use { session: self.id, keep: self.kept.is_some() });
                 self.stage = Stage::Attached;
                 true
             }
@@ -93,10 +112,11 @@ impl Session {
     /// The number up to which all requests are answered.
     pub(super) fn seen(&self) -> u64 {
         let first = self.entries.get((self.open - self.front) as usize);
-        match first {
+        let seen = match first {
             Some(entry) if entry.number > 0 => entry.number - 1,
             _ => self.next_number - 1,
-        }
+        };
+        self.kept.as_ref().map_or(seen, |kept| seen.min(kept.seen))
     }
 
     pub(super) fn put(&mut self, ticket: u64) {
@@ -104,7 +124,9 @@ impl Session {
         let entry = &mut self.entries[(ticket - self.front) as usize];
         let connection = self.connection.as_mut().expect("asked by the caller");
         connection.send(&match entry.ask {
-            Ask::Request => ToReplica::Request { number: RequestNumber(entry.number), seen, operation: &entry.bytes },
+            Ask::Request | Ask::Session => {
+                ToReplica::Request { number: RequestNumber(entry.number), seen, operation: &entry.bytes }
+            }
             Ask::Query => ToReplica::Query { number: ticket, stale: false, query: &entry.bytes },
             Ask::StaleQuery => ToReplica::Query { number: ticket, stale: true, query: &entry.bytes },
             Ask::Admin(what) => ToReplica::Admin { number: ticket, what },

@@ -1,6 +1,7 @@
-//! What a data directory holds: `lock`, `meta`, segments `log-N` (N in 16 hex digits) and, while the next segment is
-//! being prepared, `spare`. Other files are left alone. A `meta` that cannot be read makes the whole memory
-//! distrusted: it is set aside with the log, and the replica begins blank (DESIGN 5.6).
+//! What a data directory holds: `lock`, `meta`, segments `log-N` and snapshots `snapshot-SLOT` (16 hex digits each),
+//! `snapshot-new-PROCESS` while one is being written, the next segment as `spare`, and a dropped one as `recycled`.
+//! Other files are left alone. A damaged snapshot is set aside. A `meta` that cannot be read makes the whole memory
+//! distrusted: it is set aside with log and snapshots, and the replica begins blank (DESIGN 5.6).
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -15,7 +16,7 @@ use super::Target;
 use crate::log::meta::META_BYTES;
 use crate::log::{Meta, SegmentNumber};
 use crate::reactor::exit::Exit;
-use crate::types::ReplicaId;
+use crate::types::{ReplicaId, Slot};
 
 /// An open, locked data directory.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Directory {
 pub struct Found {
     pub meta: Option<Meta>,
     pub segments: Vec<(SegmentNumber, Mapping)>,
+    /// Rising, and not looked into.
+    pub snapshots: Vec<(Slot, Mapping)>,
     /// What an operator should know about it.
     pub warning: Option<String>,
 }
@@ -43,6 +46,8 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    const EMPTY: Mapping = Mapping { start: std::ptr::null_mut(), length: 0 };
+
     fn new(file: &File, length: usize) -> io::Result<Mapping> {
         // SAFETY: a fresh private mapping of a file that only this process, which holds the lock, writes.
         let start =
@@ -54,6 +59,9 @@ impl Mapping {
     }
 
     pub fn bytes(&self) -> &[u8] {
+        if self.length == 0 {
+            return &[];
+        }
         // SAFETY: mapped and readable for as long as `self` lives; nothing writes while the log is read.
         unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) }
     }
@@ -61,8 +69,10 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: our own mapping, whole.
-        unsafe { libc::munmap(self.start, self.length) };
+        if self.length > 0 {
+            // SAFETY: our own mapping, whole.
+            unsafe { libc::munmap(self.start, self.length) };
+        }
     }
 }
 
@@ -98,6 +108,11 @@ impl Directory {
         Ok(Directory { path: path.to_owned(), handle: Rc::new(Target { file, path: path.to_owned() }), _lock: lock })
     }
 
+    /// Makes the names that are there durable.
+    pub(super) fn sync(&self) -> Result<(), Exit> {
+        self.handle.file.sync_all().map_err(|e| Exit::io("sync", &self.path, &e))
+    }
+
     /// The directory itself, for syncing.
     pub(super) fn target(&self) -> Rc<Target> {
         self.handle.clone()
@@ -126,17 +141,14 @@ impl Directory {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(Exit::io("read", &path, &e)),
         };
-        let numbers = self.segment_numbers()?;
         let mut segments = Vec::new();
-        for number in numbers {
-            let path = self.segment_path(number);
-            let file = File::open(&path).map_err(|e| Exit::io("open", &path, &e))?;
-            let length = file.metadata().map_err(|e| Exit::io("examine", &path, &e))?.len() as usize;
-            // What is found counts as durable from now on: what only the page cache had must not go unnoticed.
-            file.sync_data().map_err(|e| Exit::io("sync", &path, &e))?;
-            if length > 0 {
-                segments.push((number, Mapping::new(&file, length).map_err(|e| Exit::io("map", &path, &e))?));
-            }
+        for number in self.segment_numbers()? {
+            segments.extend(map(&self.segment_path(number))?.map(|mapping| (number, mapping)));
+        }
+        let mut snapshots = Vec::new();
+        for slot in self.snapshot_slots()? {
+            // One without a byte is damaged, not absent.
+            snapshots.push((slot, map(&self.snapshot_path(slot))?.unwrap_or(Mapping::EMPTY)));
         }
         let why = match Meta::choose(&bytes) {
             Ok(Some(meta)) if meta.id != id => {
@@ -144,8 +156,10 @@ impl Directory {
                 let message = format!("data directory {path}: belongs to replica {}, not {id}", meta.id);
                 return Err(Exit::configuration(message));
             }
-            Ok(Some(meta)) => return Ok(Found { meta: Some(meta), segments, warning: None }),
-            Ok(None) if segments.is_empty() => return Ok(Found { meta: None, segments, warning: None }),
+            Ok(Some(meta)) => return Ok(Found { meta: Some(meta), segments, snapshots, warning: None }),
+            Ok(None) if segments.is_empty() && snapshots.is_empty() => {
+                return Ok(Found { meta: None, segments, snapshots, warning: None })
+            }
             Ok(None) => "is missing beside a log".to_owned(),
             Err(e) if e.field == "format" => {
                 let path = self.path.display();
@@ -154,16 +168,26 @@ impl Directory {
             Err(e) => format!("cannot be read ({e})"),
         };
         let warning = Some(format!("meta {why}: the replica's memory is not to be trusted, it begins blank"));
-        Ok(Found { meta: None, segments: Vec::new(), warning })
+        Ok(Found { meta: None, segments: Vec::new(), snapshots: Vec::new(), warning })
     }
 
-    /// Moves `meta` and the log into a directory of their own beside them, where they are left alone.
+    /// Moves `meta`, log and snapshots into a directory of their own beside them, where they are left alone.
     pub fn set_aside(&self) -> Result<PathBuf, Exit> {
+        let segments = self.segment_numbers()?.into_iter().map(segment_name);
+        let snapshots = self.snapshot_slots()?.into_iter().map(snapshot_name);
+        self.move_aside(segments.chain(snapshots).chain(["meta".to_owned()]))
+    }
+
+    /// Moves a snapshot that is damaged into a directory of its own.
+    pub fn set_snapshot_aside(&self, slot: Slot) -> Result<PathBuf, Exit> {
+        self.move_aside([snapshot_name(slot)].into_iter())
+    }
+
+    fn move_aside(&self, names: impl Iterator<Item = String>) -> Result<PathBuf, Exit> {
         let free = (1u32..).map(|k| self.path.join(format!("set-aside-{k}"))).find(|p| !p.exists());
         let aside = free.expect("one of four thousand million names is free");
         DirBuilder::new().mode(0o700).create(&aside).map_err(|e| Exit::io("make", &aside, &e))?;
-        let segments = self.segment_numbers()?.into_iter().map(segment_name);
-        for name in segments.chain(["meta".to_owned()]) {
+        for name in names {
             match fs::rename(self.path.join(&name), aside.join(&name)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Exit::io("set aside", &aside, &e)),
                 _ => {}
@@ -173,19 +197,50 @@ impl Directory {
         Ok(aside)
     }
 
-    fn segment_numbers(&self) -> Result<Vec<SegmentNumber>, Exit> {
+    /// What the names of the files that are there mean, rising.
+    fn list<T: Ord>(&self, meaning: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Exit> {
         let entries = fs::read_dir(&self.path).map_err(|e| Exit::io("read", &self.path, &e))?;
-        let mut numbers = Vec::new();
+        let mut found = Vec::new();
         for entry in entries {
             let name = entry.map_err(|e| Exit::io("read", &self.path, &e))?.file_name();
-            numbers.extend(name.to_str().and_then(segment_number));
+            found.extend(name.to_str().and_then(&meaning));
         }
-        numbers.sort_unstable();
-        Ok(numbers)
+        found.sort_unstable();
+        Ok(found)
     }
 
-    fn segment_path(&self, number: SegmentNumber) -> PathBuf {
+    pub(super) fn segment_numbers(&self) -> Result<Vec<SegmentNumber>, Exit> {
+        self.list(|name| numbered("log-", name).map(SegmentNumber))
+    }
+
+    pub(super) fn snapshot_slots(&self) -> Result<Vec<Slot>, Exit> {
+        self.list(|name| numbered("snapshot-", name).map(Slot))
+    }
+
+    /// Removes what was left of snapshots that were never finished.
+    pub(super) fn remove_unfinished(&self) -> Result<(), Exit> {
+        for name in self.list(|name| name.starts_with(UNFINISHED).then(|| name.to_owned()))? {
+            let path = self.path.join(name);
+            fs::remove_file(&path).map_err(|e| Exit::io("remove", &path, &e))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn segment_path(&self, number: SegmentNumber) -> PathBuf {
         self.path.join(segment_name(number))
+    }
+
+    pub(super) fn snapshot_path(&self, slot: Slot) -> PathBuf {
+        self.path.join(snapshot_name(slot))
+    }
+
+    /// Where process `process` writes a snapshot until it is whole.
+    pub(super) fn unfinished_path(&self, process: u32) -> PathBuf {
+        self.path.join(format!("{UNFINISHED}{process}"))
+    }
+
+    pub(super) fn recycled_path(&self) -> PathBuf {
+        self.path.join("recycled")
     }
 
     /// `meta`, written whole once so that a full disk cannot stop a later write.
@@ -229,6 +284,22 @@ impl Directory {
         Ok(Target { file, path })
     }
 
+    /// The dropped segment becomes the spare, if it is there and long enough: its blocks are written.
+    pub(super) fn take_recycled(&self, bytes: u64) -> Result<Option<Target>, Exit> {
+        let (recycled, path) = (self.recycled_path(), self.path.join("spare"));
+        let file = match OpenOptions::new().read(true).write(true).open(&recycled) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Exit::io("open", &recycled, &e)),
+        };
+        if file.metadata().map_err(|e| Exit::io("examine", &recycled, &e))?.len() != bytes {
+            fs::remove_file(&recycled).map_err(|e| Exit::io("remove", &recycled, &e))?;
+            return Ok(None);
+        }
+        fs::rename(&recycled, &path).map_err(|e| Exit::io("make", &path, &e))?;
+        Ok(Some(Target { file, path }))
+    }
+
     /// The spare becomes a segment.
     pub(super) fn rename_spare(&self, file: File, number: SegmentNumber) -> Result<Target, Exit> {
         let path = self.segment_path(number);
@@ -265,14 +336,30 @@ fn reserve(file: &File, path: &Path, bytes: u64) -> Result<(), Exit> {
     }
 }
 
+/// What a snapshot's name begins with until it is whole.
+const UNFINISHED: &str = "snapshot-new-";
+
 fn segment_name(number: SegmentNumber) -> String {
     format!("log-{:016x}", number.0)
 }
 
-/// The number in a segment's name; `None` for all other names.
-fn segment_number(name: &str) -> Option<SegmentNumber> {
-    let number = SegmentNumber(u64::from_str_radix(name.strip_prefix("log-")?, 16).ok()?);
-    (segment_name(number) == name).then_some(number)
+fn snapshot_name(slot: Slot) -> String {
+    format!("snapshot-{:016x}", slot.0)
+}
+
+/// The number behind this prefix, in 16 hex digits; `None` for all other names.
+fn numbered(prefix: &str, name: &str) -> Option<u64> {
+    let number = u64::from_str_radix(name.strip_prefix(prefix)?, 16).ok()?;
+    (format!("{prefix}{number:016x}") == name).then_some(number)
+}
+
+/// Syncs a file and maps its bytes, if it has any. What is found counts as durable from now on: what only the page
+/// cache had must not go unnoticed.
+fn map(path: &Path) -> Result<Option<Mapping>, Exit> {
+    let file = File::open(path).map_err(|e| Exit::io("open", path, &e))?;
+    let length = file.metadata().map_err(|e| Exit::io("examine", path, &e))?.len() as usize;
+    file.sync_data().map_err(|e| Exit::io("sync", path, &e))?;
+    (length > 0).then(|| Mapping::new(&file, length).map_err(|e| Exit::io("map", path, &e))).transpose()
 }
 
 /// Whether this process could make or use the directory: for `--check`, which must not touch anything.

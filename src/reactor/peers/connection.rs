@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::limits::PEER_UNSENT_BYTES_MAX;
+use crate::limits::{PEER_STALL_MS, PEER_UNSENT_BYTES_MAX};
+use crate::reactor::os::set_option;
 use crate::types::{ReplicaId, Time};
 use crate::wire::stream::first_frame;
 
@@ -65,6 +66,8 @@ pub(super) fn begin(own_ip: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
 impl Connection {
     /// One that another replica opened: it has yet to say which.
     pub fn accepted(stream: TcpStream, ip: IpAddr, serial: u64, now: Time) -> Connection {
+        // Best effort: without it, a broken connection is only noticed later.
+        let _ = set_option(&stream, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, PEER_STALL_MS);
         Connection {
             peer: None,
             ip,

@@ -1,0 +1,424 @@
+//! `push --session FILE`: every item of an input once, through kills of this program. What is about to be sent is
+//! written into the file first, with its numbers and its place in the input ([`position`](crate::cli::position));
+//! whoever runs it again on the same input sends exactly what is unacknowledged again, under the same numbers, and
+//! goes on behind it (I3). What was refused when it was applied needs another number, which is written first as well.
+
+use crate::cli::input::{Input, Next};
+use crate::cli::output::{complain, Output, Style};
+use crate::cli::position::{bad, Extent, Position, Sent, Store, Trouble};
+use crate::cli::table::{Call, Plan, Refusal};
+use crate::cli::transfer::{item_of, items_of_stdin, Batch};
+use crate::client::{Answer, Ask, Code, Done, Error, Session};
+use crate::limits::ITEM_BYTES_MAX;
+use crate::types::Slot;
+use crate::wire::operation::SessionOperation;
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Pushes that may be unacknowledged at once, each in the file.
+const AHEAD_MAX: usize = 16;
+/// A batch that is not full waits while so many are under way.
+const UNDER_WAY: usize = 4;
+/// The pause before what was refused when it was applied is sent again; doubled each time.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Plans a `push --session`.
+pub fn plan(call: &Call<'_>, label: &str, tells: bool, path: &[u8]) -> Result<Plan, Refusal> {
+    if call.operands.len() > 1 {
+        return Err(Refusal::Usage("with --session the items come from stdin".to_string()));
+    }
+    if !call.alone {
+        return Err(Error::bad_request("push --session reads stdin, which has the commands here").into());
+    }
+    let (label, path) = (label.to_string(), PathBuf::from(OsStr::from_bytes(path)));
+    Ok(Plan::Run(Box::new(move |session, out| {
+        let input = items_of_stdin(out.style).map_err(stdin);
+        if let Err(trouble) = input.and_then(|input| push(&label, &path, tells, input, session, out)) {
+            trouble.tell(out);
+        }
+    })))
+}
+
+/// Plans a `session end`.
+pub fn plan_session(call: &Call<'_>) -> Result<Plan, Refusal> {
+    if call.operands[0] != b"end" {
+        return Err(Refusal::Usage("a session can be ended".to_string()));
+    }
+    if !call.alone {
+        return Err(Error::bad_request("a session file is ended by a command of its own").into());
+    }
+    let path = PathBuf::from(OsStr::from_bytes(&call.operands[1]));
+    Ok(Plan::Run(Box::new(move |session, out| {
+        if let Err(trouble) = end(&path, session) {
+            trouble.tell(out);
+        }
+    })))
+}
+
+/// Ends the session that the file keeps, and removes the file.
+fn end(path: &Path, session: &mut Session) -> Result<(), Trouble> {
+    let (store, found) = Store::open(path, false)?;
+    if let Some((position, (group, id))) = found.and_then(|position| position.session.map(|s| (position, s))) {
+        session.keep(group, id, position.seen());
+        let mut operation = Vec::new();
+        SessionOperation::End.encode(&mut operation);
+        // Behind whatever may have been sent.
+        session.submit_as(position.next, operation);
+        match session.wait() {
+            Err(e) if !e.is(Code::Expired) => return Err(Trouble::Again(e)),
+            _ => {}
+        }
+        let items: u64 = position.sent.iter().map(|sent| sent.extent.items).sum();
+        if items > 0 {
+            complain(&format!("{items} items behind item {} may have been pushed, or not", position.done.items));
+        }
+    }
+    store.remove()
+}
+
+fn stdin(e: io::Error) -> Trouble {
+    Trouble::File(format!("stdin: {e}"), 74)
+}
+
+/// Goes on with the push that the file tells of, or begins one.
+pub(super) fn push(
+    label: &str,
+    path: &Path,
+    tells: bool,
+    input: Input,
+    session: &mut Session,
+    out: &mut Output,
+) -> Result<(), Trouble> {
+    let (store, found) = Store::open(path, true)?;
+    let style = out.style;
+    let at = found.unwrap_or_else(|| Position::new(label, style.null, style.escape));
+    if at.label != label {
+        return Err(bad(path, &format!("this belongs to a push to {}", at.label)));
+    }
+    if (at.null, at.escape) != (style.null, style.escape) {
+        return Err(bad(path, "this belongs to a push with other options -0 and -e"));
+    }
+    let skipped = at.skipped;
+    let mut exact = Exact {
+        store,
+        at,
+        input,
+        style,
+        lines: 0,
+        batch: Batch::default(),
+        skipped: 0,
+        fresh: 0,
+        pushes: VecDeque::new(),
+        submitted: 0,
+        established: false,
+        held: None,
+        again: None,
+        slot: Slot(0),
+    };
+    exact.replay()?;
+    let pushed = exact.push_all(session, out);
+    // What was acknowledged meanwhile need not be asked for again.
+    let kept = exact.record(session);
+    if skipped > 0 {
+        let why = format!("{skipped} lines of this input were not pushed, as an earlier run has told");
+        out.error(&Error::bad_request(why));
+    }
+    if tells && pushed.is_ok() {
+        out.number("count", exact.slot, exact.at.done.items);
+    }
+    pushed.and(kept)
+}
+
+/// Why nothing is submitted before all that was submitted has its answer.
+enum Held {
+    /// Pushes were refused for now when they were applied: their numbers are spent.
+    Spent(Error),
+    /// The session is gone, and certainly nothing of what waits was pushed in it.
+    Expired,
+}
+
+/// One run of such a push.
+struct Exact {
+    store: Store,
+    at: Position,
+    input: Input,
+    style: Style,
+    /// Lines taken from the input, items or not.
+    lines: u64,
+    /// Items that are in no push yet, and lines among them that are none.
+    batch: Batch,
+    skipped: u64,
+    /// How many of the last of `at.sent` no earlier run can have sent.
+    fresh: usize,
+    /// The pushes of `at.sent`, and how many of them are submitted.
+    pushes: VecDeque<Vec<u8>>,
+    submitted: usize,
+    /// The session is there, and `Session` goes on with it.
+    established: bool,
+    held: Option<Held>,
+    /// When the first of several refusals in a row came, and the pause behind the last.
+    again: Option<(Instant, Duration)>,
+    slot: Slot,
+}
+
+impl Exact {
+    // ---- what earlier runs have taken
+
+    /// Reads the input up to where they came, and makes their unacknowledged pushes again, byte for byte.
+    fn replay(&mut self) -> Result<(), Trouble> {
+        self.input.count();
+        let mut place = self.at.done.bytes;
+        self.read_to(place)?;
+        for sent in self.at.sent.clone() {
+            self.batch = Batch::default();
+            place += sent.extent.bytes;
+            self.read_to(place)?;
+            if self.batch.len() as u64 != sent.extent.items {
+                return Err(self.other("its lines are others"));
+            }
+            self.pushes.push_back(self.batch.take_operation(&self.at.label));
+        }
+        self.read_to(self.at.taken)?;
+        self.batch = Batch::default();
+        if self.at.session.is_none() {
+            // Without a session nothing was sent.
+            self.fresh = self.pushes.len();
+        }
+        if self.input.taken().1 != self.at.hash {
+            return Err(self.other(&format!("its first {} bytes are others", self.at.taken)));
+        }
+        Ok(())
+    }
+
+    /// Reads on to this place of the input, the end of a line.
+    fn read_to(&mut self, place: u64) -> Result<(), Trouble> {
+        let keeps_from = self.at.done.bytes;
+        while self.input.taken().0 < place {
+            match self.input.next_line() {
+                Next::Line(line) => {
+                    if let Ok(item) = item_of(line, self.style.escape) {
+                        self.batch.add(&item);
+                    }
+                }
+                Next::TooLong => {}
+                Next::Nothing => {
+                    self.input.fill().map_err(stdin)?;
+                    continue;
+                }
+                Next::End => {
+                    let bytes = self.input.taken().0;
+                    return Err(self.other(&format!("it ends after {bytes} bytes, {} were taken", self.at.taken)));
+                }
+            }
+            self.lines += 1;
+            if place == keeps_from {
+                self.batch = Batch::default();
+            }
+        }
+        if self.input.taken().0 > place {
+            return Err(self.other("its lines are others"));
+        }
+        Ok(())
+    }
+
+    fn other(&self, why: &str) -> Trouble {
+        bad(self.store.path(), &format!("stdin is not the input that this belongs to: {why}"))
+    }
+
+    // ---- the way forward
+
+    fn push_all(&mut self, session: &mut Session, out: &mut Output) -> Result<(), Trouble> {
+        loop {
+            self.hear(session)?;
+            if self.held.is_some() {
+                self.come_back(session)?;
+                continue;
+            }
+            let drained = self.gather(session, out);
+            let ended = drained && self.input.is_ended();
+            if drained && !self.batch.is_empty() && (ended || session.pending() < UNDER_WAY) {
+                self.close(self.input.taken());
+            }
+            if self.submitted < self.pushes.len() {
+                self.submit(session)?;
+            }
+            if ended && self.pushes.is_empty() {
+                (self.at.taken, self.at.hash) = self.input.taken();
+                self.at.done.bytes = self.at.taken;
+                self.at.skipped += std::mem::take(&mut self.skipped);
+                return Ok(());
+            }
+            let reads = drained && !ended && session.has_room();
+            if session.turn(reads.then(|| self.input.fd()), None) {
+                self.input.fill().map_err(stdin)?;
+            }
+        }
+    }
+
+    /// Takes the lines that were read into pushes; true when there are no more of them.
+    fn gather(&mut self, session: &Session, out: &mut Output) -> bool {
+        let mut room = AHEAD_MAX.saturating_sub(self.pushes.len());
+        while room > 0 && session.has_room() {
+            let place = self.input.taken();
+            let item = match self.input.next_line() {
+                Next::Line(line) => item_of(line, self.style.escape).map(|item| item.into_owned()),
+                Next::TooLong => Err(Error::refused(Code::TooLarge, format!("more than {ITEM_BYTES_MAX} bytes"))),
+                Next::Nothing | Next::End => return true,
+            };
+            self.lines += 1;
+            match item {
+                Ok(item) => {
+                    if !self.batch.has_room_for(&item) {
+                        self.close(place);
+                        room -= 1;
+                    }
+                    self.batch.add(&item);
+                }
+                Err(e) => {
+                    self.skipped += 1;
+                    out.error(&e.about(&format!("line {} was not pushed", self.lines)));
+                }
+            }
+        }
+        false
+    }
+
+    /// What was gathered becomes a push; the input was taken up to `place`, which has this hash.
+    fn close(&mut self, (place, hash): (u64, u64)) {
+        let extent = Extent { bytes: place - self.at.taken, items: self.batch.len() as u64 };
+        self.at.sent.push_back(Sent { number: self.at.next, extent });
+        self.at.next += 1;
+        self.at.skipped += std::mem::take(&mut self.skipped);
+        (self.at.taken, self.at.hash) = (place, hash);
+        self.pushes.push_back(self.batch.take_operation(&self.at.label));
+        self.fresh += 1;
+    }
+
+    /// Writes down what is about to be sent, and submits it.
+    fn submit(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        if !self.established {
+            self.establish(session)?;
+        }
+        self.record(session)?;
+        for (sent, push) in self.at.sent.iter().zip(&self.pushes).skip(self.submitted) {
+            session.submit_as(sent.number, push.clone());
+        }
+        self.submitted = self.pushes.len();
+        Ok(())
+    }
+
+    /// Sees to it that there is a session, known to the file before it is kept.
+    fn establish(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        while self.at.session.is_none() {
+            session.call(Ask::Session, |_| ()).map_err(|e| e.about("no session"))?;
+            self.at.session = session.opened();
+        }
+        self.record(session)?;
+        let (group, id) = self.at.session.expect("just asked for");
+        session.keep(group, id, self.at.seen());
+        self.established = true;
+        Ok(())
+    }
+
+    fn record(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        self.store.write(&self.at)?;
+        session.confirm(self.at.seen());
+        Ok(())
+    }
+
+    // ---- what is answered
+
+    /// Takes the answers that are there. Errors where nothing more is to be done now.
+    fn hear(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        while let Some(answer) = session.take() {
+            match answer {
+                Ok(answer) if self.held.is_none() => self.acknowledge(&answer),
+                Ok(_) => {
+                    let why = "a push was executed although one before it was refused";
+                    return Err(Error::refused(Code::Internal, why).into());
+                }
+                Err(e) if e.is(Code::Expired) => self.on_expired(&e)?,
+                Err(e) if e.done() == Done::No && e.exit_status() == 75 => {
+                    self.held.get_or_insert(Held::Spent(e));
+                }
+                Err(e) => return Err(Trouble::Again(e.about(&self.behind()))),
+            }
+        }
+        Ok(())
+    }
+
+    fn behind(&self) -> String {
+        format!("behind item {}", self.at.done.items)
+    }
+
+    fn acknowledge(&mut self, answer: &Answer) {
+        let sent = self.at.sent.pop_front().expect("an answer for each push");
+        self.pushes.pop_front();
+        self.submitted -= 1;
+        self.fresh = self.fresh.min(self.pushes.len());
+        self.at.done.bytes += sent.extent.bytes;
+        self.at.done.items += sent.extent.items;
+        (self.slot, self.again) = (answer.slot, None);
+    }
+
+    /// The session is gone. That matters only where it could tell what became of something.
+    fn on_expired(&mut self, e: &Error) -> Result<(), Trouble> {
+        if e.done() == Done::No && self.fresh == self.pushes.len() {
+            self.held = Some(Held::Expired);
+            return Ok(());
+        }
+        let first = self.at.done.items + 1;
+        let last = self.at.done.items + self.at.sent.iter().map(|sent| sent.extent.items).sum::<u64>();
+        let message = format!(
+            "the session of {} is gone: it was ended, or not used for a week. Whether items {first} to {last} were \
+             pushed can't be told any more: look at the end of queue {}, and push what is missing with another file",
+            self.store.path().display(),
+            self.at.label
+        );
+        Err(Error::Refused { code: Code::Expired, message, done: Done::Unknown }.into())
+    }
+
+    /// Once all that was submitted has its answer: what was refused is submitted anew, under new numbers or in a new
+    /// session.
+    fn come_back(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        if session.pending() > 0 {
+            session.turn(None, None);
+            return Ok(());
+        }
+        match self.held.take() {
+            Some(Held::Spent(e)) => self.wait(e, session)?,
+            Some(Held::Expired) => {
+                session.renew();
+                (self.at.session, self.at.next, self.established) = (None, 1, false);
+            }
+            None => return Ok(()),
+        }
+        for sent in &mut self.at.sent {
+            sent.number = self.at.next;
+            self.at.next += 1;
+        }
+        self.submitted = 0;
+        // No copy of it is anywhere: not under these numbers.
+        self.fresh = self.pushes.len();
+        Ok(())
+    }
+
+    /// A pause before refused pushes are submitted again, unless patience ends.
+    fn wait(&mut self, e: Error, session: &mut Session) -> Result<(), Trouble> {
+        let now = Instant::now();
+        let (since, pause) = self.again.unwrap_or((now, PAUSE_MIN));
+        if now + pause > since + session.timeout() {
+            return Err(e.about(&self.behind()).into());
+        }
+        self.again = Some((since, (pause * 2).min(PAUSE_MAX)));
+        while Instant::now() < now + pause {
+            session.turn(None, Some(now + pause));
+        }
+        Ok(())
+    }
+}
