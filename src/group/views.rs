@@ -117,7 +117,8 @@ impl Group {
 
     /// Whether the members do their part, as far as this one sees.
     fn judge(&mut self, now: Time, due: Option<GroupTime>) {
-        let State::Regular(regular) = &self.state else { return };
+        // Who is frozen goes on listening: its complaints of silence end as they began.
+        let (State::Regular(regular) | State::Frozen(regular)) = &self.state else { return };
         let sight = Sight {
             view: &regular.view,
             me: regular.rank,

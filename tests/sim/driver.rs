@@ -15,7 +15,7 @@ use super::disk::{File, Lane};
 use super::marks;
 use super::net::{self, Fate};
 use super::node::cleared;
-use super::wiretap::{describe, number};
+use super::wiretap::{describe, heard, number};
 use super::world::{Bytes, Event, World};
 
 /// I10: what a replica holds of messages stays below the windows of all members, its own clients included.
@@ -329,7 +329,8 @@ impl World {
         if self.trace.is_on() {
             let to: Vec<String> =
                 (1..=64).filter(|&id| dest.contains(ReplicaId(id))).map(|id| id.to_string()).collect();
-            let text = format!("-> {} {}", to.join(","), describe(&bytes));
+            let heard = if self.nodes[from].exact { String::new() } else { heard(&bytes) };
+            let text = format!("-> {}{heard} {}", to.join(","), describe(&bytes));
             self.trace.line(self.now, &format!("r{}", from + 1), format_args!("{text}"));
         }
         for to in (0..self.plan.replicas).filter(|&to| dest.contains(ReplicaId(to as u8 + 1))) {

@@ -174,6 +174,10 @@ impl Change {
         if is_quorum(&e, proposal.promisers(&e)) {
             self.choose(around, out);
         }
+        // Who was left out counts no more under this ballot: without them nothing may come of it.
+        if self.proposal.as_ref().is_some_and(|p| p.phase == Phase::Prepare) {
+            self.proposal = None;
+        }
     }
 
     pub(super) fn on_ready(&mut self, from: Run, ballot: Ballot, base: LogEnd, out: &mut Vec<Action>) {
