@@ -92,7 +92,8 @@ impl Replica {
         replica
     }
 
-    /// Takes the records from this one on into the tail, drops what the newest view denies, and applies what is known to be committed.
+    /// Takes the records from this one on into the tail, drops what the newest view denies, and applies what is known
+    /// to be committed.
     fn replay(&mut self, log: &Replay<'_>, first: usize) -> Result<(), String> {
         for found in &log.records[first..] {
             let before = self.tail.end().unwrap_or(self.applied_end());
