@@ -229,6 +229,13 @@ impl Judges {
         match frame {
             ChangeFrame::Accept { value, .. } => self.chain.proposed(value),
             ChangeFrame::Install { view } if self.chain.decided(view)? => self.judge_base(view)?,
+            ChangeFrame::Ready { base, .. } => {
+                let image = &self.images[replica];
+                let (safe, slot) = (image.synced.0.max(image.first), base.slot);
+                if self.waits_for_disk && safe < slot.0 && image.judged < slot {
+                    return Err(format!("5.3: replica {} is READY at slot {slot}, durable is {safe}", replica + 1));
+                }
+            }
             _ => {}
         }
         self.chain.says(replica, frame)
