@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ftq::log::Meta;
-use ftq::types::{Birth, Incarnation, ReplicaId, WriteNumber};
+use ftq::types::{Birth, Incarnation, ReplicaId, Run, WriteNumber};
 use ftq::wire::change::ChangeFrame;
 use ftq::wire::view::{Policy, View};
 
@@ -19,8 +19,8 @@ struct Memory {
     durable: Option<Meta>,
     /// Written and not safe yet.
     written: VecDeque<(WriteNumber, Meta)>,
-    /// The highest incarnation that each of its births has taken.
-    incarnations: BTreeMap<Birth, Incarnation>,
+    /// The life in which each of its runs has spoken.
+    lives: BTreeMap<(Birth, Incarnation), u32>,
 }
 
 impl Memory {
@@ -147,11 +147,13 @@ impl Chain {
         }
     }
 
-    /// This run is about to begin: no incarnation of a birth is ever taken twice.
-    pub fn begins(&mut self, replica: usize, birth: Birth, incarnation: Incarnation) -> Result<(), String> {
-        let last = self.nodes[replica].incarnations.insert(birth, incarnation);
-        if last.is_some_and(|last| last >= incarnation) {
-            return Err(format!("replica {}: incarnation {incarnation} of one birth again, {last:?} was", replica + 1));
+    /// A run speaks in this life of its replica: it is durable, and no other life ever spoke as it.
+    pub fn speaks(&mut self, replica: usize, run: Run, life: u32) -> Result<(), String> {
+        let memory = &mut self.nodes[replica];
+        let spoke = *memory.lives.entry((run.birth, run.incarnation)).or_insert(life);
+        let durable = memory.durable.as_ref().map(|meta| (meta.birth, meta.incarnation));
+        if spoke != life || durable != Some((run.birth, run.incarnation)) {
+            return Err(format!("5.1: {run} speaks in life {life}, it did in {spoke}; durable is {durable:?}"));
         }
         Ok(())
     }

@@ -140,12 +140,20 @@ pub fn describe(bytes: &[u8]) -> String {
     let s = header.status;
     let mut text =
         format!("#{} sent {} known {} durable {} committed {}", header.packet, s.sent, s.known, s.durable, s.committed);
+    let flags = [(s.frozen, "frozen"), (s.leaving, "leaving"), (s.joining, "joining"), (s.accepted, "accepted")];
+    flags.iter().filter(|(set, _)| *set).for_each(|(_, flag)| text.extend([" ", flag]));
     let mut r = Reader::new(frames);
     while let Ok(frame) = Frame::decode(&mut r) {
         text.push_str(" | ");
         text.push_str(&describe_frame(&frame));
     }
     text
+}
+
+/// Whom its sender hears.
+pub fn heard(bytes: &[u8]) -> String {
+    let ids = |header: Header| header.status.heard.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>().join(",");
+    Header::decode(bytes).map_or_else(|_| String::new(), |(header, _)| format!(" hears {}", ids(header)))
 }
 
 /// Whether a datagram carries a frame of this kind.
