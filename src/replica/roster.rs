@@ -135,12 +135,12 @@ impl Replica {
 
     /// The state of a replica that is heard, from what it says of itself.
     fn peer_state(&self, peer: &Peer) -> &'static str {
-        let Some(view) = self.group().newest() else {
-            return if peer.blank.is_some() { "blank" } else { "regular" };
-        };
+        // What it said when it was blank stays with its run.
+        let blank = peer.blank.is_some() && peer.status.epoch.0 == 0;
+        let Some(view) = self.group().newest() else { return if blank { "blank" } else { "regular" } };
         let waits = self.group().is_secondary(self.now());
         match peer.status.epoch {
-            _ if peer.blank.is_some() => "blank",
+            _ if blank => "blank",
             epoch if epoch > view.epoch => "regular",
             epoch if epoch < view.epoch || !view.members.contains(&peer.run) => {
                 if waits {
@@ -193,7 +193,7 @@ impl Replica {
         let (me, (applied, digest)) = (self.group().me(), self.applied());
         let mut lines = vec![
             format!("status of replica {}, incarnation {}: {}", me.id, me.incarnation, self.summary().1),
-            format!("applied {applied}, digest {digest}; {} clients", self.clients()),
+            format!("applied {applied}, digest {:016x}; {} clients", digest.0, self.clients()),
             format!("{} bytes of memory, {} of them buffered", self.memory_bytes(), self.buffered_bytes()),
         ];
         lines.extend(self.roster().iter().map(Row::words));

@@ -230,7 +230,8 @@ impl Replica {
         }
         self.compared = Default::default();
         if !view.members.contains(&self.group.me()) {
-            out.notes.push((Level::Info, format!("{}; without this replica, which is to join", self.waits.tell(view))));
+            let then = if self.leaving.is_some() { "which may stop" } else { "which is to join" };
+            out.notes.push((Level::Info, format!("{}; without this replica, {then}", self.waits.tell(view))));
         }
     }
 
