@@ -175,11 +175,11 @@ fn a_partition_is_refused_on_the_small_side_and_heals() {
     let mut ask = |command: &str| ask(&mut lab, &mut answers, command);
     assert_eq!(ask("push -v jobs x"), "1");
     assert_eq!(ask("partition 1 / 2,3"), "ok");
-    let refusal = "not primary: view {1} of {1,2,3}; waiting for replica 2 or 3";
+    let refusal = "not primary: view {1} of {1,2,3}; waiting for replicas 2, 3";
     until("the small side refuses and says why", || ask("@1 push jobs y").ends_with(refusal).then_some(()));
     assert_eq!(ask("wait 2 3"), "ok");
     assert_eq!(ask("@2 push -v jobs y"), "1");
-    let told: Value = serde_json::from_str(&ask("@1 --json status")).expect("one object");
+    let told: Value = serde_json::from_str(&ask("@1 status --json")).expect("one object");
     let of = |id: usize, name: &str| told["replicas"][id - 1][name].clone();
     assert_eq!((&told["state"], &told["primary"]), (&"secondary".into(), &false.into()), "{told}");
     assert_eq!((of(1, "state"), of(2, "state")), ("secondary".into(), "unheard".into()), "{told}");
