@@ -16,3 +16,4 @@ mod order;
 mod prompt;
 mod relay;
 mod sessions;
+mod views;
