@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ftq::log::Meta;
-use ftq::types::{Birth, Incarnation, ReplicaId, Run, WriteNumber};
+use ftq::types::{Birth, Incarnation, ReplicaId, ViewTag, WriteNumber};
 use ftq::wire::change::ChangeFrame;
+use ftq::wire::datagram::Header;
 use ftq::wire::view::{Policy, View};
 
 /// A set of replicas, by index.
@@ -21,6 +22,8 @@ struct Memory {
     written: VecDeque<(WriteNumber, Meta)>,
     /// The life in which each of its runs has spoken.
     lives: BTreeMap<(Birth, Incarnation), u32>,
+    /// The view in which it spoke last.
+    tag: ViewTag,
 }
 
 impl Memory {
@@ -148,12 +151,21 @@ impl Chain {
     }
 
     /// A run speaks in this life of its replica: it is durable, and no other life ever spoke as it.
-    pub fn speaks(&mut self, replica: usize, run: Run, life: u32) -> Result<(), String> {
+    pub fn speaks(&mut self, replica: usize, header: &Header, life: u32) -> Result<(), String> {
+        let run = header.run;
         let memory = &mut self.nodes[replica];
         let spoke = *memory.lives.entry((run.birth, run.incarnation)).or_insert(life);
         let durable = memory.durable.as_ref().map(|meta| (meta.birth, meta.incarnation));
         if spoke != life || durable != Some((run.birth, run.incarnation)) {
             return Err(format!("5.1: {run} speaks in life {life}, it did in {spoke}; durable is {durable:?}"));
+        }
+        if header.tag.0 != 0 && memory.tag != header.tag {
+            let spoken = self.views.values().find(|view| view.tag() == header.tag).map(|view| view.epoch);
+            let installed = memory.durable.as_ref().and_then(|meta| meta.installed.as_ref()).map(|view| view.epoch);
+            if spoken.is_none() || installed < spoken {
+                return Err(format!("5.3: {run} speaks in view {spoken:?}, durable is {installed:?}"));
+            }
+            memory.tag = header.tag;
         }
         Ok(())
     }

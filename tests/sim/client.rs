@@ -109,7 +109,7 @@ impl Client {
         }
     }
 
-    /// The faults stop: it behaves, and comes to its end soon. Where replicas may stay away for good, it `moves`.
+    /// The faults stop: it behaves, and comes to its end soon. Where nobody may ever answer it `moves` in time.
     pub fn calm(&mut self, moves: bool) {
         self.faulty = false;
         if moves {
@@ -117,6 +117,10 @@ impl Client {
         }
         self.to_do = self.to_do.min(5);
         self.old = None;
+    }
+
+    pub fn connection(&self) -> Option<ClientId> {
+        self.current.map(|(connection, _)| connection)
     }
 
     /// Whether nothing is left to be answered.

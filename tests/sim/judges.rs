@@ -50,6 +50,14 @@ impl Image {
         self.records.get(index as usize).copied()
     }
 
+    /// Nothing behind this slot is in the log.
+    fn cut(&mut self, last: Slot) {
+        self.records.truncate((last.0 - self.first) as usize);
+        self.synced = self.synced.min(last);
+        // What was written before and is not safe yet does not make what replaces it safe.
+        self.unsynced.iter_mut().for_each(|(_, upto)| *upto = (*upto).min(last));
+    }
+
     fn end(&self) -> Slot {
         Slot(self.first + self.records.len() as u64)
     }
@@ -163,11 +171,7 @@ impl Judges {
             if slot <= image.judged && old.body != held.body {
                 return Err(format!("I2: slot {slot} was applied here and is overwritten"));
             }
-            let last = Slot(slot.0 - 1);
-            image.records.truncate((last.0 - image.first) as usize);
-            image.synced = image.synced.min(last);
-            // What was written before and is not safe yet does not make what replaces it safe.
-            image.unsynced.iter_mut().for_each(|(_, upto)| *upto = (*upto).min(last));
+            image.cut(Slot(slot.0 - 1));
         }
         image.records.push(held);
         Ok(())
@@ -225,6 +229,13 @@ impl Judges {
         match frame {
             ChangeFrame::Accept { value, .. } => self.chain.proposed(value),
             ChangeFrame::Install { view } if self.chain.decided(view)? => self.judge_base(view)?,
+            ChangeFrame::Ready { base, .. } => {
+                let image = &self.images[replica];
+                let (safe, slot) = (image.synced.0.max(image.first), base.slot);
+                if self.waits_for_disk && safe < slot.0 && image.judged < slot {
+                    return Err(format!("5.3: replica {} is READY at slot {slot}, durable is {safe}", replica + 1));
+                }
+            }
             _ => {}
         }
         self.chain.says(replica, frame)
@@ -272,6 +283,14 @@ impl Judges {
                 self.agree(slot, held)?;
             }
             if self.agreed[index] != held.body {
+                let at_applied = self.digest_at(applied);
+                // A record that a view denied, where the log was cut and a whole state taken over.
+                if at_applied == Some(digest) {
+                    let image = &mut self.images[replica];
+                    image.cut(Slot(slot.0 - 1));
+                    image.judged = applied;
+                    break;
+                }
                 return Err(format!("I1: slot {slot} was applied with another content elsewhere"));
             }
             self.images[replica].judged = slot;
