@@ -37,9 +37,7 @@ pub const VARIANTS: &[(&str, &str)] = &[
     ("install-before-durable", "5.3: a view is spoken in when meta is durable"),
     ("ready-before-durable", "5.3: READY is said when the log is durable up to the base"),
     ("old-view-counts", "rule 5: what carries another view's tag is not counted"),
-    ("tail-kept-at-start", "5.3: start-up drops what an installed view denies, too"),
     ("all-applied-at-start", "6.2: start-up applies what is known to be committed, and no more"),
-    ("read-outlives-view", "7.2: unfinished reads start again after an install"),
     ("unordered-lost", "5.3: what no slot covers at an install is packed anew"),
 ];
 

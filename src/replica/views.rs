@@ -156,9 +156,7 @@ impl Replica {
                 let (view, tail) = (&regular.view, self.tail.is_empty());
                 assert!(tail && self.journal.logged() == view.base, "a view begins where every log ends");
                 out.notes.push((Level::Info, format!("view {} installed: {}", view.epoch, view.members_text())));
-                if !is_broken("read-outlives-view") {
-                    self.reads.start_again();
-                }
+                self.reads.start_again();
             }
         }
         self.synced(out);

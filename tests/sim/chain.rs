@@ -121,7 +121,8 @@ impl Chain {
             judge_memory(before, &meta)?;
         }
         let mut fresh = Vec::new();
-        for view in meta.installed.iter().chain(&meta.heard) {
+        // The first view is decided when its maker's disk has it.
+        for view in meta.installed.iter().chain(&meta.heard).filter(|view| view.epoch.0 > 1) {
             if self.decided(view)? {
                 fresh.push(view.clone());
             }
@@ -130,11 +131,17 @@ impl Chain {
         Ok(fresh)
     }
 
-    pub fn synced(&mut self, replica: usize, number: WriteNumber) {
+    pub fn synced(&mut self, replica: usize, number: WriteNumber) -> Result<(), String> {
         let memory = &mut self.nodes[replica];
         while memory.written.front().is_some_and(|(write, _)| *write <= number) {
             memory.durable = memory.written.pop_front().map(|(_, meta)| meta);
         }
+        self.first_view(replica)
+    }
+
+    fn first_view(&mut self, replica: usize) -> Result<(), String> {
+        let installed = self.nodes[replica].durable.as_ref().and_then(|meta| meta.installed.clone());
+        installed.filter(|view| view.epoch.0 == 1).map_or(Ok(()), |view| self.decided(&view).map(|_| ()))
     }
 
     /// A replica comes back with this `meta`: everything it may have spoken of must be there (what was written last
@@ -143,6 +150,7 @@ impl Chain {
         let memory = &mut self.nodes[replica];
         memory.written.clear();
         let durable = std::mem::replace(&mut memory.durable, meta.cloned());
+        self.first_view(replica)?;
         match (&durable, meta) {
             (Some(durable), Some(meta)) => judge_memory(durable, meta),
             (Some(_), None) => Err(format!("replica {} forgot all of its meta", replica + 1)),

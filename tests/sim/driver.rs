@@ -204,7 +204,10 @@ impl World {
                 8 if self.plan.faults.late_disk => node.rng.below(100 * MS),
                 _ => node.rng.below(500 * US),
             };
-            self.judges.synced(index, number);
+            self.judges.synced(index, number)?;
+            if lane == Lane::Meta {
+                self.judges.chain.newest().into_iter().for_each(|view| self.wiretap.learn(view));
+            }
             self.schedule(self.now + late, Event::Durable { node: index, life, number });
         }
         if !self.burns(index, Boundary::Sync)? {

@@ -178,8 +178,8 @@ impl Judges {
     }
 
     /// A replica's writes up to this number are on its disk.
-    pub fn synced(&mut self, replica: usize, number: WriteNumber) {
-        self.chain.synced(replica, number);
+    pub fn synced(&mut self, replica: usize, number: WriteNumber) -> Result<(), String> {
+        self.chain.synced(replica, number)?;
         let before = self.images[replica].synced;
         let image = &mut self.images[replica];
         while let Some(&(write, slot)) = image.unsynced.front().filter(|&&(write, _)| write <= number) {
@@ -188,6 +188,7 @@ impl Judges {
             debug_assert!(write <= number);
         }
         self.now_held(replica, before);
+        Ok(())
     }
 
     /// What lies behind `before` has become safe at this replica.
