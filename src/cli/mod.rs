@@ -109,7 +109,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     let scanned = scan(&words, GLOBAL).and_then(|(given, taken)| settings.take(&given).map(|()| taken));
     let taken = match scanned {
         Ok(taken) => taken,
-        Err(why) => return misused(&why),
+        Err(why) => {
+            // The options were not read to their end: what is meant is plain all the same.
+            let json = words.iter().any(|word| word == b"-j" || word == b"--json");
+            return misused(&why, json || settings.style.json);
+        }
     };
     if settings.help {
         settings.help = false;
@@ -125,9 +129,21 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     }
 }
 
-fn misused(why: &str) -> u8 {
-    complain(&format!("usage: {}", line::one_line(why)));
-    USAGE
+/// It was not called as it should be: told where errors are told.
+fn misused(why: &str, json: bool) -> u8 {
+    if !json {
+        complain(&format!("usage: {}", line::one_line(why)));
+        return USAGE;
+    }
+    match stdout() {
+        Ok(stdout) => {
+            let mut out = Output::new(Style { json, ..Style::default() }, Some(stdout));
+            out.misused(&line::one_line(why));
+            out.flush();
+            USAGE
+        }
+        Err(e) => no_stdout(&e),
+    }
 }
 
 fn say(text: &str) -> u8 {
@@ -178,11 +194,11 @@ fn lines(mut settings: Settings) -> u8 {
 fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
     let Found { command, options, operands } = match look_up(words) {
         Ok(found) => found,
-        Err(Refusal::Usage(why)) => return misused(&why),
+        Err(Refusal::Usage(why)) => return misused(&why, settings.style.json),
         Err(Refusal::Error(_)) => unreachable!("only a plan says what is wrong with operands"),
     };
     if let Err(why) = settings.take(&options) {
-        return misused(&why);
+        return misused(&why, settings.style.json);
     }
     if settings.help {
         return say(&command.help());
@@ -196,7 +212,9 @@ fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
     let call = Call { command, options, operands, style: settings.style, stale: settings.stale, alone: true };
     let planned = (command.plan)(&call);
     match planned {
-        Err(Refusal::Usage(why)) => return misused(&format!("{why}; usage: {}", command.usage())),
+        Err(Refusal::Usage(why)) => {
+            return misused(&format!("{why}; usage: {}", command.usage()), settings.style.json);
+        }
         Err(Refusal::Error(e)) => out.error(&e),
         Ok(Plan::Print(text)) => out.line(&text),
         Ok(plan) => {

@@ -140,6 +140,16 @@ impl Output {
         }
     }
 
+    /// `{"ok":false,"error":"usage",...}`: the program was not called as it should be.
+    pub fn misused(&mut self, why: &str) {
+        self.failure("usage", "no", why);
+    }
+
+    fn failure(&mut self, name: &str, done: &str, message: &str) {
+        let fields = [("error", name), ("done", done), ("message", message)].map(|(n, v)| (n, Value::from(v)));
+        self.object([("ok", Value::from(false))].iter().chain(&fields));
+    }
+
     /// Something was answered with an error: in its answer's place, or on stderr.
     pub fn error(&mut self, error: &Error) {
         self.error_as(error, error.exit_status());
@@ -150,9 +160,7 @@ impl Output {
         self.note_status(status);
         let (name, message) = (error.name(), one_line(error.message()));
         if self.style.json {
-            let done = error.done().name();
-            let fields = [("error", name), ("done", done), ("message", &message)].map(|(n, v)| (n, Value::from(v)));
-            self.object([("ok", Value::from(false))].iter().chain(&fields));
+            self.failure(name, error.done().name(), &message);
         } else if self.style.lines {
             self.line(&format!("! {name} {message}"));
         } else {

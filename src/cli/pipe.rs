@@ -137,6 +137,9 @@ pub fn plan(line: &[u8], style: Style, stale: bool) -> Result<(Plan, Style), Ref
     } else {
         words(line)
     };
+    if let [b"quit" | b"exit"] = words.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
+        return Ok((Plan::Quit, style));
+    }
     let Found { command, options, operands } = look_up(&words)?;
     let mut call = Call { command, options, operands, style, stale, alone: false };
     let foreign = call.options.iter().find(|(known, _)| GLOBAL.contains(known) && !IN_LINES.contains(&known.name));
@@ -187,6 +190,14 @@ mod tests {
         assert_eq!(pushed(b"qPush 1 a\\nb\\x00\xff"), b"a\nb\0\xff");
         assert!(matches!(refusal(b"qPush 1"), Refusal::Usage(_)));
         assert!(matches!(refusal(b"qPush 1 \\q"), Refusal::Error(e) if e.is(Code::BadRequest)));
+    }
+
+    #[test]
+    fn quit_and_exit_end_it() {
+        for line in [&b"quit"[..], b" exit "] {
+            assert!(matches!(plan(line, LINES, false), Ok((Plan::Quit, _))), "{line:?}");
+        }
+        assert!(matches!(refusal(b"quit now"), Refusal::Usage(_)));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn run(session: &mut Session, out: &mut Output, stale: bool, understand: Und
         }
         // A history that does not take a line is nothing to stop for.
         let _ = editor.add_history_entry(line.as_str());
-        if line.trim() == "quit" {
+        if matches!(line.trim(), "quit" | "exit") {
             return;
         }
         let flow = match understand(line.as_bytes(), out.style, stale) {

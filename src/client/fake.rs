@@ -25,8 +25,12 @@ pub struct Mood {
     pub drop_requests: u32,
     /// Refuses the next so many OPENs and requests with this code, and does not execute them.
     pub refuse: Option<(Code, u32)>,
+    /// Answers the next so many requests with `full`, for ever, and until that is seen all later ones with `busy`.
+    pub full: u32,
     /// Says nothing at all.
     pub mute: bool,
+    /// Takes requests and says that it serves, and nothing more.
+    pub stuck: bool,
     /// Answers everything twice.
     pub twice: bool,
     /// Answers HELLO with another version.
@@ -41,6 +45,9 @@ pub struct Group {
     /// Operations executed, and requests that came again under their number.
     pub executed: u64,
     pub repeated: u64,
+    /// For each session the request whose refusal is yet to be seen.
+    pub gates: BTreeMap<SessionId, RequestNumber>,
+    pub pings: u32,
     /// The order in which numbers were executed.
     pub numbers: Vec<u64>,
     pub ended: u64,
@@ -144,8 +151,16 @@ impl Door {
                 }
             },
             ToReplica::Use { session, .. } => self.session = session,
-            ToReplica::Ping { number } => ToClient::Pong { number }.encode(out),
-            ToReplica::Request { number, operation, .. } => return self.on_request(&mut group, number, operation, out),
+            ToReplica::Ping { number } => {
+                group.pings += 1;
+                ToClient::Pong { number }.encode(out);
+            }
+            ToReplica::Request { .. } if mood.stuck => {}
+            ToReplica::Request { number, seen, operation } => {
+                let session = self.session;
+                group.gates.retain(|&id, gate| id != session || *gate > seen);
+                return self.on_request(&mut group, number, operation, out);
+            }
             ToReplica::Query { number, query, .. } => {
                 let answer = group.query(query);
                 let slot = Slot(group.slot);
@@ -216,6 +231,11 @@ impl Group {
             return answer.clone();
         }
         self.slot += 1;
+        if let Some(code) = self.gate(session, number) {
+            let answer = (Slot(self.slot), error(code, "because"));
+            self.sessions.entry(session).or_default().insert(number, answer.clone());
+            return answer;
+        }
         self.executed += 1;
         self.numbers.push(number.0);
         let answer = match operation[0] {
@@ -229,6 +249,17 @@ impl Group {
         let answer = (Slot(self.slot), answer);
         self.sessions.entry(session).or_default().insert(number, answer.clone());
         answer
+    }
+
+    /// How a new request is refused when it is applied, if it is.
+    fn gate(&mut self, session: SessionId, number: RequestNumber) -> Option<Code> {
+        if self.gates.get(&session).is_some_and(|&gate| number > gate) {
+            return Some(Code::Busy);
+        }
+        let mood = self.moods.iter_mut().find(|mood| mood.full > 0)?;
+        mood.full -= 1;
+        self.gates.insert(session, number);
+        Some(Code::Full)
     }
 
     /// Who waits is answered at once: nobody else comes while a door has the group to itself.

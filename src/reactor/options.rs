@@ -130,7 +130,9 @@ pub fn parse(args: &[String], environment: &Environment<'_>) -> Result<Command, 
     }
     for name in ["http", "key", "join", "merge"] {
         if given.opt_present(name) {
-            return Err(Exit::usage(format!("--{name} is not supported by this version")));
+            // A key is configuration, as it is to ftqc, where it may stand in the environment.
+            let ends = if name == "key" { Exit::configuration } else { Exit::usage };
+            return Err(ends(format!("--{name} is not supported by this version")));
         }
     }
     if given.opt_present("lab") {
@@ -366,10 +368,12 @@ mod tests {
 
     #[test]
     fn what_comes_later_says_so() {
-        for option in ["--http :80", "--key f", "--join", "--merge adopt", "--partition available"] {
+        for option in ["--http :80", "--join", "--merge adopt", "--partition available"] {
             let message = refused(&format!("--id 1 {option}"));
             assert!(message.contains("not supported by this version"), "{message}");
         }
+        let key = parse_with("--id 1 --key f", &[], true).expect_err("there are no keys yet");
+        assert_eq!(key.status, crate::reactor::exit::CONFIGURATION, "as it is to ftqc");
     }
 
     #[test]

@@ -131,6 +131,37 @@ fn stdout_closed() {
     assert!(left > 150_000, "{left}");
 }
 
+/// Whoever has no stdout at all loses nothing.
+#[test]
+fn no_stdout() {
+    let group = Group::start(Net::any("no_stdout"), 1);
+    group.ask(1, &["push", "jobs", "a"], "").is(0, "");
+    let mut popping = command(&group.net.address(1), &["pop", "jobs"]);
+    // SAFETY: close is async-signal-safe and touches no memory.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut popping, || {
+            libc::close(1);
+            Ok(())
+        });
+    }
+    let mut child = dies_with_us(&mut popping).stdin(Stdio::null()).spawn().expect("ftqc is built");
+    assert_eq!(wait(&mut child, "it ends at once"), 74);
+    group.ask(1, &["size", "jobs"], "").is(0, "1\n");
+}
+
+#[test]
+fn misuse_is_told_in_json_too_and_quit_ends_a_pipe() {
+    let group = Group::start(Net::any("misuse_is_told_in_json_too_and_quit_ends_a_pipe"), 1);
+    for args in [&["-j", "nosuch"][..], &["-j", "--nosuch"], &["--json", "pop"], &["pop", "-j", "-n", "x", "jobs"]] {
+        let run = group.ask(1, args, "");
+        let line: serde_json::Value = serde_json::from_slice(&run.stdout).expect("one object");
+        assert_eq!((run.status, &line["error"], &line["done"]), (64, &"usage".into(), &"no".into()), "{run:?}");
+    }
+    for word in ["quit", "exit"] {
+        group.ask(1, &[], format!("qSize 9\n{word}\nqId jobs\n")).is(1, "! no-queue no queue has the id 9\nok\n");
+    }
+}
+
 /// A command is answered as soon as it was typed, not when stdin ends.
 #[test]
 fn a_pipe_answers_line_for_line() {

@@ -270,3 +270,113 @@ fn the_session_is_ended_when_the_client_leaves() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn what_was_refused_when_it_was_applied_is_asked_again_under_new_numbers_in_order() {
+    let fake = Fake::new(2);
+    fake.group().moods[0].full = 3;
+    fake.group().moods[1].drop_answers = 2;
+    let mut session = Session::new(fake.servers.clone(), PATIENT);
+    for k in 0..100 {
+        if k == 50 {
+            fake.group().moods[0].drop_answers = 1;
+            fake.group().moods[0].full = 2;
+        }
+        push(&mut session, &k.to_string());
+        if k % 10 == 9 {
+            size(&mut session);
+        }
+        session.turn(None, Some(Instant::now()));
+    }
+    while session.pending() > 0 {
+        session.wait().expect("there is room again");
+    }
+    assert_eq!(items(&fake), (0..100).map(|k| k.to_string()).collect::<Vec<_>>());
+    assert_eq!(fake.group().executed, 100);
+}
+
+#[test]
+fn a_refusal_that_is_an_answer_is_reported_when_patience_ends() {
+    let fake = Fake::new(1);
+    let mut session = Session::new(fake.servers.clone(), Duration::ZERO);
+    push(&mut session, "a");
+    session.wait().expect("welcome");
+    fake.group().moods[0].full = 1;
+    push(&mut session, "b");
+    let error = session.wait().expect_err("it is full");
+    assert_eq!((error.exit_status(), error.done(), error.is(Code::Full)), (75, Done::No, true), "{error}");
+    push(&mut session, "c");
+    session.wait().expect("there is room");
+    assert_eq!(items(&fake), ["a", "c"]);
+}
+
+#[test]
+fn one_that_is_slow_is_asked_whether_it_serves_and_one_that_only_says_so_is_left() {
+    let fake = Fake::new(2);
+    fake.group().moods[0].stuck = true;
+    let mut session = Session::new(fake.servers.clone(), 3 * PATIENT);
+    push(&mut session, "a");
+    session.wait().expect("the second answers");
+    assert_eq!(items(&fake), ["a"]);
+    let group = fake.group();
+    assert!(group.pings > 3, "{} pings", group.pings);
+    assert_eq!(group.connections, [1, 1]);
+}
+
+#[test]
+fn patience_is_one_budget_for_all_that_follows_closely() {
+    let fake = Fake::new(1);
+    fake.group().moods[0].mute = true;
+    let patience = Duration::from_millis(500);
+    let mut session = Session::new(fake.servers.clone(), patience);
+    let begun = Instant::now();
+    for _ in 0..5 {
+        push(&mut session, "a");
+        session.wait().expect_err("nobody answers");
+    }
+    assert!(begun.elapsed() < 3 * patience, "it took {:?}", begun.elapsed());
+    fake.group().moods[0].mute = false;
+    push(&mut session, "b");
+    session.wait().expect("somebody answers");
+    assert_eq!(items(&fake), ["b"]);
+}
+
+/// A session that a file keeps, as several processes go on with it.
+#[test]
+fn a_kept_session_goes_on_under_its_numbers() {
+    let fake = Fake::new(2);
+    let operation = |item: &str| {
+        let mut bytes = Vec::new();
+        QueueOperation::encode_push(&mut bytes, Target::Label("q"), [item.as_bytes()].into_iter());
+        bytes
+    };
+    let mut first = Session::new(fake.servers.clone(), PATIENT);
+    first.call(Ask::Session, |_| ()).expect("a session");
+    let (group, id) = first.opened().expect("it is open");
+    first.keep(group, id, 0);
+    (1..=3).for_each(|number| first.submit_as(number, operation(&number.to_string())));
+    while fake.group().executed < 3 {
+        first.turn(None, None);
+    }
+    drop(first);
+    let mut second = Session::new(fake.servers.clone(), PATIENT);
+    second.keep(group, id, 0);
+    (1..=4).for_each(|number| second.submit_as(number, operation(&number.to_string())));
+    (1..=4).for_each(|_| drop(second.wait().expect("answered")));
+    second.end();
+    assert_eq!(items(&fake), ["1", "2", "3", "4"]);
+    let mut third = Session::new(fake.servers.clone(), Duration::from_millis(200));
+    third.keep(ClusterId(group.0 + 1), id, 4);
+    third.submit_as(5, operation("5"));
+    assert_eq!(third.wait().expect_err("another group").exit_status(), 78);
+    {
+        let mut group = fake.group();
+        assert_eq!((group.executed, group.ended), (4, 0), "the session is kept");
+        group.sessions.clear();
+    }
+    let mut fourth = Session::new(fake.servers.clone(), PATIENT);
+    fourth.keep(group, id, 4);
+    fourth.submit_as(5, operation("5"));
+    let error = fourth.wait().expect_err("it is gone");
+    assert_eq!((error.exit_status(), error.done()), (79, Done::No), "{error}");
+}
