@@ -4,9 +4,12 @@
 //! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
+pub mod destination;
 pub mod exact;
+pub mod follow;
 pub mod group;
 pub mod input;
+pub mod lease;
 pub mod line;
 pub mod options;
 pub mod output;

@@ -3,6 +3,7 @@
 use crate::cli::line::{escape, one_line};
 use crate::client::Error;
 use crate::types::Slot;
+use crate::wire::operation::{Dead, Leased};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde_json::{Number, Value};
@@ -21,6 +22,14 @@ pub fn worse(a: u8, b: u8) -> u8 {
         a
     } else {
         b
+    }
+}
+
+/// An item as a field.
+fn json_item(item: &[u8]) -> (&'static str, Value) {
+    match std::str::from_utf8(item) {
+        Ok(text) => ("item", text.into()),
+        Err(_) => ("item64", STANDARD.encode(item).into()),
     }
 }
 
@@ -83,12 +92,33 @@ impl Output {
 
     pub fn item(&mut self, slot: Slot, item: &[u8]) {
         if self.style.json {
-            match std::str::from_utf8(item) {
-                Ok(text) => self.fields(slot, &[("item", text.into())]),
-                Err(_) => self.fields(slot, &[("item64", STANDARD.encode(item).into())]),
-            }
-            return;
+            self.fields(slot, &[json_item(item)]);
+        } else {
+            self.item_text(item);
         }
+    }
+
+    /// `RECEIPT ITEM`
+    pub fn leased(&mut self, slot: Slot, leased: &Leased<'_>) {
+        if self.style.json {
+            let receipt = [("receipt", Value::from(leased.receipt.0)), ("try", Value::from(leased.tries))];
+            self.fields(slot, &[&receipt[..], &[json_item(leased.item)]].concat());
+        } else {
+            self.gathered.extend_from_slice(format!("{} ", leased.receipt).as_bytes());
+            self.item_text(leased.item);
+        }
+    }
+
+    /// A buried item.
+    pub fn dead(&mut self, slot: Slot, dead: &Dead<'_>) {
+        if self.style.json {
+            self.fields(slot, &[("try", Value::from(dead.tries)), json_item(dead.item)]);
+        } else {
+            self.item_text(dead.item);
+        }
+    }
+
+    fn item_text(&mut self, item: &[u8]) {
         if self.style.escape {
             escape(item, &mut self.gathered);
         } else {

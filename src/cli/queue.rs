@@ -1,21 +1,20 @@
 //! Commands on queues that come to one question and its answer.
 
 use crate::cli::output::Output;
-use crate::cli::table::{decimal, Call, Plan, Refusal};
-use crate::client::{item_list, number, rows, Answer, Ask, Error, Session};
+use crate::cli::table::{decimal, Call, Plan, Planned, Refusal};
+use crate::client::{item_list, number, read_limit, rows, Answer, Ask, Error, Session};
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::types::Slot;
-use crate::wire::operation::{QueueOperation, QueueQuery, Target};
+use crate::wire::operation::{Cap, QueueOperation, QueueQuery, Target};
 use serde_json::Value;
-
-type Planned = Result<Plan, Refusal>;
 
 fn id(call: &Call<'_>) -> Result<u64, Error> {
     let shown = || String::from_utf8_lossy(&call.operands[0][..call.operands[0].len().min(40)]).into_owned();
     decimal(&call.operands[0]).ok_or_else(|| Error::bad_request(format!("{:?} is not a queue's id", shown())))
 }
 
-fn request(operation: &QueueOperation<'_>, print: fn(&mut Output, Result<Answer, Error>)) -> Planned {
+/// One operation, and how its answer is printed.
+pub fn request(operation: &QueueOperation<'_>, print: fn(&mut Output, Result<Answer, Error>)) -> Planned {
     let mut bytes = Vec::new();
     operation.encode(&mut bytes);
     Ok(Plan::Ask { ask: Ask::Request, bytes, print })
@@ -92,6 +91,43 @@ pub fn purge(call: &Call<'_>) -> Planned {
     request(&QueueOperation::Purge { target }, |out, answer| print_number(out, "count", answer))
 }
 
+/// `limit LABEL` shows what holds, `limit LABEL items=N` changes it.
+pub fn limit(call: &Call<'_>) -> Planned {
+    let target = Target::Label(call.label()?);
+    if call.operands.len() == 1 {
+        return query(call, &QueueQuery::Limits { target }, print_limit);
+    }
+    let (mut items, mut bytes) = (Cap::Keep, Cap::Keep);
+    for word in &call.operands[1..] {
+        let shown = || String::from_utf8_lossy(&word[..word.len().min(40)]).into_owned();
+        let wrong = || Error::bad_request(format!("{:?} is not items=N or bytes=N, N a whole number or none", shown()));
+        let (name, most) = word.iter().position(|&byte| byte == b'=').map(|at| word.split_at(at)).ok_or_else(wrong)?;
+        let cap = match &most[1..] {
+            b"none" => Cap::Lift,
+            most => Cap::At(decimal(most).ok_or_else(wrong)?),
+        };
+        match name {
+            b"items" => items = cap,
+            b"bytes" => bytes = cap,
+            _ => return Err(wrong().into()),
+        }
+    }
+    request(&QueueOperation::Limit { target, items, bytes }, print_ok)
+}
+
+fn print_limit(out: &mut Output, answer: Result<Answer, Error>) {
+    match answer.and_then(|answer| Ok((answer.slot, read_limit(&answer)?))) {
+        Ok((slot, limit)) if out.style.json => {
+            out.fields(slot, &[("items", Value::from(limit.items)), ("bytes", Value::from(limit.bytes))]);
+        }
+        Ok((_, limit)) => {
+            let shown = |most: Option<u64>| most.map_or("none".to_string(), |most| most.to_string());
+            out.line(&format!("items={} bytes={}", shown(limit.items), shown(limit.bytes)));
+        }
+        Err(e) => out.error(&e),
+    }
+}
+
 pub fn queues(call: &Call<'_>) -> Planned {
     let ask = call.read();
     Ok(Plan::Run(Box::new(move |session, out| {
@@ -115,7 +151,8 @@ fn list(ask: Ask, session: &mut Session, out: &mut Output) -> Result<(), Error> 
             if out.style.json {
                 let label = [(HEADINGS[0], Value::from(row.label))];
                 let numbers = HEADINGS[1..].iter().zip(numbers).map(|(name, number)| (*name, Value::from(number)));
-                out.fields(answer.slot, &label.into_iter().chain(numbers).collect::<Vec<_>>());
+                let buried = [("buried", Value::from(row.buried))];
+                out.fields(answer.slot, &label.into_iter().chain(numbers).chain(buried).collect::<Vec<_>>());
             } else {
                 cells.push(std::iter::once(row.label.to_string()).chain(numbers.map(|n| n.to_string())).collect());
             }

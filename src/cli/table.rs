@@ -2,8 +2,9 @@
 
 use crate::cli::options::{scan, Given, Known};
 use crate::cli::output::{Output, Style};
-use crate::cli::{bench, exact, group, line, queue, transfer};
+use crate::cli::{bench, exact, group, lease, line, queue, transfer};
 use crate::client::{Answer, Ask, Error, Session};
+use crate::limits::SPAN_MS_MAX;
 
 /// One command.
 pub struct Command {
@@ -55,6 +56,9 @@ impl Refusal {
         }
     }
 }
+
+/// What a command comes to, or why it is not even tried.
+pub type Planned = Result<Plan, Refusal>;
 
 type Print = fn(&mut Output, Result<Answer, Error>);
 type Run = Box<dyn FnOnce(&mut Session, &mut Output)>;
@@ -136,6 +140,13 @@ pub fn decimal(text: &[u8]) -> Option<u64> {
     digits?.parse().ok()
 }
 
+/// A time in seconds, a fraction allowed, in milliseconds: no more than any time here may be.
+pub fn span_ms(text: &[u8]) -> Option<u64> {
+    let seconds: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    let ms = (seconds * 1000.0).ceil();
+    (0.0..=SPAN_MS_MAX as f64).contains(&ms).then_some(ms as u64)
+}
+
 const fn flag(letter: u8, summary: &'static str) -> Known {
     Known { letter, name: "", value: "", summary }
 }
@@ -161,6 +172,9 @@ pub const GLOBAL: &[Known] = &[
 pub const IN_LINES: [&str; 4] = ["stale", "json", "escape", "help"];
 
 const COUNT: Known = Known { letter: b'n', name: "", value: "COUNT", summary: "so many items (1)" };
+
+const WAIT: Known = flag(b'w', "wait until there are items");
+const WAIT_SECS: Known = long("wait", "SECS", "wait so long");
 
 macro_rules! command {
     ($name:literal $synopsis:literal $summary:literal $options:expr, $operands:expr, $rest:literal, $plan:path) => {
@@ -189,16 +203,37 @@ pub static COMMANDS: &[Command] = &[
     command!("push" "[OPTION...] LABEL [ITEM...]" "appends items, or the lines of stdin; makes the queue if needed"
         Some(&[
             flag(b'v', "print how many"),
+            long("delay", "SECS", "ready not before so long"),
+            long("priority", "N", "smaller ones come first (0)"),
+            long("id", "KEY", "a push with a KEY that was pushed within the hour is dropped"),
             long("session", "FILE", "remember in FILE how far it came: killed and run again it goes on there"),
         ]), (1, ANY), false, transfer::push),
     command!("session" "end FILE" "ends the session that FILE keeps, and removes FILE"
         Some(&[]), (2, 2), false, exact::plan_session),
-    command!("pop" "[-n COUNT] LABEL" "removes items from the front and prints them"
-        Some(&[COUNT]), (1, 1), false, transfer::pop),
+    command!("pop" "[-n COUNT] [-w] [--wait=SECS] LABEL" "removes items from the front and prints them"
+        Some(&[
+            Known { letter: b'n', name: "", value: "COUNT", summary: "so many items (1); with -w 0 for all that come" },
+            WAIT,
+            WAIT_SECS,
+        ]), (1, 1), false, transfer::pop),
     command!("peek" "[-n COUNT] LABEL" "prints items from the front" Some(&[COUNT]), (1, 1), false, queue::peek),
     command!("size" "LABEL" "the number of items" Some(&[]), (1, 1), false, queue::size),
+    command!("take" "[--lease SECS] [-w] [--wait=SECS] LABEL" "leases the first item; prints a receipt and the item"
+        Some(&[long("lease", "SECS", "how long (60): then it is back in its place"), WAIT, WAIT_SECS]),
+        (1, 1), false, lease::take),
+    command!("ack" "RECEIPT" "removes a leased item: it is done" Some(&[]), (1, 1), false, lease::ack),
+    command!("nack" "[--delay SECS] RECEIPT" "gives a leased item back: it is ready again, in its place"
+        Some(&[long("delay", "SECS", "not before so long")]), (1, 1), false, lease::nack),
+    command!("extend" "RECEIPT SECS" "the lease ends so long from now" Some(&[]), (2, 2), false, lease::extend),
+    command!("bury" "RECEIPT" "puts a leased item aside, until it is kicked" Some(&[]), (1, 1), false, lease::bury),
+    command!("dead" "LABEL" "the buried items" Some(&[]), (1, 1), false, lease::dead),
+    command!("kick" "[-n COUNT] LABEL" "puts buried items back in their places; prints how many"
+        Some(&[Known { letter: b'n', name: "", value: "COUNT", summary: "so many items (all)" }]),
+        (1, 1), false, lease::kick),
     command!("queues" "" "every queue: label, id, size, leased, delayed, waiters, bytes, age of the oldest in ms"
         Some(&[]), (0, 0), false, queue::queues),
+    command!("limit" "LABEL [items=N] [bytes=N]" "what a queue may hold: shows or sets it; none for no limit"
+        Some(&[]), (1, 3), false, queue::limit),
     command!("drop" "LABEL" "removes a queue and what is in it" Some(&[]), (1, 1), false, queue::drop_queue),
     command!("purge" "LABEL" "removes all items; prints how many" Some(&[]), (1, 1), false, queue::purge),
     command!("status" "" "the asked replica and its view as it sees them" Some(&[]), (0, 0), false, group::status),

@@ -1,8 +1,11 @@
 //! Many items at once: `push` packs what is there into batches and keeps several under way; `pop` asks ahead of what
 //! it has written, but by no more than a bounded number of items, for these are lost if it dies.
 
+use crate::cli::destination::{plan_keyed, Destination};
 use crate::cli::exact;
+use crate::cli::follow::follow;
 use crate::cli::input::{Input, Next};
+use crate::cli::lease::{asked, wait_ms};
 use crate::cli::line::unescape;
 use crate::cli::output::{complain, Output, Style};
 use crate::cli::queue::{print_items, try_print_items};
@@ -54,22 +57,37 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
-    /// The items as one push; the batch begins anew.
-    pub fn take_operation(&mut self, label: &str) -> Vec<u8> {
+    fn items(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         let (bytes, ends) = (&self.bytes, &self.ends);
         let start = |k: usize| if k == 0 { 0 } else { ends[k - 1] };
-        let items = (0..ends.len()).map(|k| &bytes[start(k)..ends[k]]);
-        let mut operation = Vec::with_capacity(self.encoded + label.len() + 16);
-        QueueOperation::encode_push(&mut operation, Target::Label(label), items);
+        (0..ends.len()).map(move |k| &bytes[start(k)..ends[k]])
+    }
+
+    fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
         self.encoded = 0;
+    }
+
+    /// The items as one push; the batch begins anew.
+    pub fn take_operation(&mut self, label: &str) -> Vec<u8> {
+        let mut operation = Vec::with_capacity(self.encoded + label.len() + 16);
+        QueueOperation::encode_push(&mut operation, Target::Label(label), self.items());
+        self.clear();
+        operation
+    }
+
+    /// The same for a push that may have options.
+    pub fn take_push(&mut self, to: &Destination) -> Vec<u8> {
+        let mut operation = Vec::with_capacity(self.encoded + to.label.len() + 64);
+        to.encode_push(&mut operation, self.items());
+        self.clear();
         operation
     }
 
     /// Submits the items and begins anew.
-    fn submit(&mut self, session: &mut Session, label: &str) {
-        session.submit_bytes(Ask::Request, self.take_operation(label));
+    fn submit(&mut self, session: &mut Session, to: &Destination) {
+        session.submit_bytes(Ask::Request, self.take_push(to));
     }
 }
 
@@ -92,25 +110,28 @@ pub fn items_of_stdin(style: Style) -> io::Result<Input> {
 // ---- push
 
 pub fn push(call: &Call<'_>) -> Result<Plan, Refusal> {
-    let label = call.label()?.to_string();
+    let to = Destination::of(call)?;
     let tells = call.option(b'v').is_some();
     if let Some(path) = call.long("session") {
-        return exact::plan(call, &label, tells, path);
+        return exact::plan(call, &to.label, tells, path);
+    }
+    if call.operands.len() == 1 && !call.alone {
+        let why = "push without ITEM reads stdin, which has the commands here";
+        return Err(Error::bad_request(why).into());
+    }
+    if to.has_key() {
+        return plan_keyed(call, to, tells);
     }
     if call.operands.len() == 1 {
-        if !call.alone {
-            let why = "push without ITEM reads stdin, which has the commands here";
-            return Err(Error::bad_request(why).into());
-        }
-        return Ok(Plan::Run(Box::new(move |session, out| Push::new(label, tells).run_stdin(session, out))));
+        return Ok(Plan::Run(Box::new(move |session, out| Push::new(to, tells).run_stdin(session, out))));
     }
     let items = (1..call.operands.len()).map(|at| call.item(at)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Plan::Run(Box::new(move |session, out| Push::new(label, tells).run_items(&items, session, out))))
+    Ok(Plan::Run(Box::new(move |session, out| Push::new(to, tells).run_items(&items, session, out))))
 }
 
 /// One push of many items.
 struct Push {
-    label: String,
+    to: Destination,
     tells: bool,
     batch: Batch,
     /// Items, and in the present batch those up to here, counted from the first line.
@@ -125,9 +146,9 @@ struct Push {
 }
 
 impl Push {
-    fn new(label: String, tells: bool) -> Push {
+    fn new(to: Destination, tells: bool) -> Push {
         Push {
-            label,
+            to,
             tells,
             batch: Batch::default(),
             taken: 0,
@@ -207,7 +228,7 @@ impl Push {
             if !self.batch.has_room_for(&item) {
                 let through = self.taken - 1;
                 self.under_way.push_back((self.batch.ends.len(), through));
-                self.batch.submit(session, &self.label);
+                self.batch.submit(session, &self.to);
             }
             self.batch.add(&item);
         }
@@ -216,7 +237,7 @@ impl Push {
 
     fn send(&mut self, session: &mut Session, through: u64) {
         self.under_way.push_back((self.batch.ends.len(), through));
-        self.batch.submit(session, &self.label);
+        self.batch.submit(session, &self.to);
     }
 
     /// Takes the answers that are there.
@@ -272,11 +293,18 @@ impl Push {
 pub fn pop(call: &Call<'_>) -> Result<Plan, Refusal> {
     let count = decimal(call.option(b'n').unwrap_or(b"1"));
     let count = count.ok_or_else(|| Refusal::Usage("COUNT is a whole number".to_string()))?;
-    let label = call.label()?.to_string();
+    let (label, wait_ms) = (call.label()?.to_string(), wait_ms(call)?);
+    let target = Target::Label(&label);
     if count == 1 {
         let mut bytes = Vec::new();
-        QueueOperation::Pop { target: Target::Label(&label), count: 1 }.encode(&mut bytes);
-        return Ok(Plan::Ask { ask: Ask::Request, bytes, print: print_items });
+        match wait_ms {
+            0 => QueueOperation::Pop { target, count: 1 }.encode(&mut bytes),
+            wait_ms => QueueOperation::PopWait { target, count: 1, wait_ms }.encode(&mut bytes),
+        }
+        return Ok(Plan::Ask { ask: asked(wait_ms), bytes, print: print_items });
+    }
+    if wait_ms > 0 {
+        return Ok(Plan::Run(Box::new(move |session, out| follow(&label, count, wait_ms, session, out))));
     }
     Ok(Plan::Run(Box::new(move |session, out| pop_many(&label, count, session, out))))
 }

@@ -13,6 +13,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Leases, for work that must not be lost with the worker (this very example is run by the tests):
+//!
+#![doc = "```no_run"]
+#![doc = include_str!("example.rs")]
+#![doc = "```"]
+//!
 //! [`Client`] does one thing at a time. [`Session`] is the layer below: it takes many submissions ahead and gives
 //! their answers in order. Either goes on with the next server when one fails, and each operation is executed once.
 
@@ -20,6 +26,7 @@ pub mod connection;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod lease;
 pub mod servers;
 pub mod session;
 
@@ -33,6 +40,9 @@ use crate::wire::client::Admin;
 use crate::wire::codec::{DecodeError, Reader};
 use crate::wire::operation::{is_label, Items, QueueOperation, QueueQuery, QueueRow, Target};
 use std::time::Duration;
+
+pub use crate::wire::operation::{Cap, Limit, Place, PushOptions, Receipt};
+pub use lease::{dead_items, leased_items, read_limit, Buried, Lease};
 
 /// A blocking client. Its session ends when it is dropped.
 ///

@@ -176,7 +176,9 @@ impl Machine {
 
     /// Executes the requests of a session that is in the table.
     fn apply_bundle(&mut self, at: &mut At, bundle: &Bundle<'_>, place: Place, replies: &mut Replies) {
-        self.sessions.heard(place, at.time);
+        if self.sessions.heard(place, at.time) {
+            self.attended(*at, bundle.session, true, replies);
+        }
         for (number, operation) in bundle.operations() {
             // The client has the answers of all lower numbers up to `seen`, and those in this bundle were looked at.
             self.sessions.raise_seen(place, bundle.seen.min(RequestNumber(number.0.saturating_sub(1))));
@@ -225,7 +227,7 @@ impl Machine {
                 expire(who, at.slot, replies);
             } else {
                 let answer = match operation.strip_prefix(&[byte::SESSION]).map(SessionOperation::decode) {
-                    Some(Ok(operation)) => self.of_sessions(*at, number.0, operation),
+                    Some(Ok(operation)) => self.of_sessions(*at, number.0, operation, replies),
                     _ => Some(error(Code::BadRequest, "a request without a session")),
                 };
                 if let Some(answer) = answer {
@@ -238,7 +240,13 @@ impl Machine {
 
     /// What a replica's door says of sessions; `number` is a client's token, or names an attach. The answer, where
     /// somebody waits for one.
-    fn of_sessions(&mut self, at: At, number: u64, operation: SessionOperation<'_>) -> Option<Vec<u8>> {
+    fn of_sessions(
+        &mut self,
+        at: At,
+        number: u64,
+        operation: SessionOperation<'_>,
+        replies: &mut Replies,
+    ) -> Option<Vec<u8>> {
         let sessions = &mut self.sessions;
         let mut answer = vec![Code::Ok as u8];
         match operation {
@@ -250,19 +258,23 @@ impl Machine {
                 put_session(&mut answer, id);
             }
             SessionOperation::Attach { session, keep } => match sessions.find(session) {
-                Some(place) => sessions.attach(place, number, keep, at.time),
+                Some(place) => {
+                    if sessions.attach(place, number, keep, at.time) {
+                        self.attended(at, session, true, replies);
+                    }
+                }
                 None => return Some(error(EXPIRED.0, EXPIRED.1)),
             },
             SessionOperation::Detach { session } => {
-                if let Some(place) = sessions.find(session) {
-                    sessions.detach(place, number, at.time);
+                if sessions.find(session).is_some_and(|place| sessions.detach(place, number, at.time)) {
+                    self.attended(at, session, false, replies);
                 }
                 return None;
             }
             SessionOperation::Connected { sessions: connected } => {
                 for id in connected.iter() {
-                    if let Some(place) = sessions.find(id) {
-                        sessions.heard(place, at.time);
+                    if self.sessions.find(id).is_some_and(|place| self.sessions.heard(place, at.time)) {
+                        self.attended(at, id, true, replies);
                     }
                 }
                 return None;
@@ -282,6 +294,12 @@ impl Machine {
             Some((service, operation)) => service.apply(at, who, operation, &mut self.answers),
             None => self.answers.answer(who, no_service),
         }
+    }
+
+    /// A session has a connection again, or has none for now: the services hear of it.
+    fn attended(&mut self, at: At, session: SessionId, here: bool, replies: &mut Replies) {
+        self.services.iter_mut().for_each(|(_, service)| service.attended(at, session, here, &mut self.answers));
+        self.deliver(at.slot, replies);
     }
 
     /// A session ends: the services hear of it, and nobody waits for its answers any more.

@@ -96,6 +96,8 @@ struct Session {
     attach: u64,
     /// A position in a file depends on it: it outlasts its connections.
     kept: bool,
+    /// Its latest connection was lost, and nobody has spoken for it since.
+    away: bool,
     /// Forgotten then, if nobody speaks for it before.
     term: GroupTime,
 }
@@ -103,7 +105,7 @@ struct Session {
 impl Session {
     fn new(id: SessionId, attach: u64) -> Session {
         let (seen, requests, term) = (RequestNumber(0), VecDeque::new(), GroupTime(0));
-        Session { id, seen, requests, bytes: 0, gate: None, attach, kept: false, term }
+        Session { id, seen, requests, bytes: 0, gate: None, attach, kept: false, away: false, term }
     }
 
     /// How long it lives without a word.
@@ -175,12 +177,15 @@ impl Sessions {
         self.places.get(&id).copied().map(Place)
     }
 
-    /// Somebody spoke for the session at `time`.
-    pub fn heard(&mut self, place: Place, time: GroupTime) {
-        let session = &self.table[place.0];
+    /// Somebody spoke for the session at `time`. Whether it was away.
+    pub fn heard(&mut self, place: Place, time: GroupTime) -> bool {
+        let session = &mut self.table[place.0];
+        let away = std::mem::take(&mut session.away);
         if session.term.0 < time.0.saturating_add(session.idle_ns()) {
-            self.set_term(place, session.term_from(time));
+            let term = session.term_from(time);
+            self.set_term(place, term);
         }
+        away
     }
 
     fn set_term(&mut self, place: Place, term: GroupTime) {
@@ -190,21 +195,27 @@ impl Sessions {
         self.terms.insert((term, session.id));
     }
 
-    /// A connection speaks for the session from `time` on; `attach` names it.
-    pub fn attach(&mut self, place: Place, attach: u64, keep: bool, time: GroupTime) {
+    /// A connection speaks for the session from `time` on; `attach` names it. Whether it was away.
+    pub fn attach(&mut self, place: Place, attach: u64, keep: bool, time: GroupTime) -> bool {
         let session = &mut self.table[place.0];
         session.attach = attach;
         session.kept |= keep;
-        self.heard(place, time);
+        self.heard(place, time)
     }
 
-    /// The connection of that name was lost by `time`: if no later one attached, the session lives for a grace.
-    pub fn detach(&mut self, place: Place, attach: u64, time: GroupTime) {
-        let session = &self.table[place.0];
+    /// The connection of that name was lost by `time`: if no later one attached, the session is away, and lives for a
+    /// grace. Whether it is away from now on.
+    pub fn detach(&mut self, place: Place, attach: u64, time: GroupTime) -> bool {
+        let session = &mut self.table[place.0];
+        if session.attach != attach {
+            return false;
+        }
+        let leaves = !std::mem::replace(&mut session.away, true);
         let term = GroupTime(time.0.saturating_add(SESSION_GRACE_NS));
-        if session.attach == attach && !session.kept && term < session.term {
+        if !session.kept && term < session.term {
             self.set_term(place, term);
         }
+        leaves
     }
 
     /// The client has all answers up to `seen`: they are forgotten.
@@ -327,6 +338,7 @@ impl Sessions {
             out.put_varint(session.seen.0);
             out.put_varint(session.gate.map_or(0, |gate| gate.0));
             out.put_u64(session.term.0);
+            out.put_bool(session.away);
             out.put_varint(session.requests.len() as u64);
             for request in &session.requests {
                 match request {
@@ -359,6 +371,7 @@ impl Sessions {
             session.seen = RequestNumber(r.varint("seen")?);
             session.gate = Some(RequestNumber(r.varint("gate")?)).filter(|gate| gate.0 > 0);
             session.term = GroupTime(r.u64("term")?);
+            session.away = r.bool("away")?;
             for _ in 0..r.count(SESSION_WINDOW as usize, "request count")? {
                 let request = request(r)?;
                 session.bytes += request.memory_bytes();
@@ -543,8 +556,8 @@ mod tests {
                 sessions.heard(place, GroupTime(u64::from(what) << 33));
                 answer.insert(0, if what > 200 { Code::Full } else { Code::Ok } as u8);
                 match what % 10 {
-                    8 => sessions.attach(place, number.0, what > 99, GroupTime(u64::from(what) << 33)),
-                    9 => sessions.detach(place, number.0, GroupTime(number.0 << 33)),
+                    8 => _ = sessions.attach(place, number.0, what > 99, GroupTime(u64::from(what) << 33)),
+                    9 => _ = sessions.detach(place, number.0, GroupTime(number.0 << 33)),
                     0 => sessions.raise_seen(place, number),
                     1 => sessions.end(place),
                     2 => _ = sessions.admit(place, number),

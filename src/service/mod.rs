@@ -62,6 +62,8 @@ pub trait Service: Send {
     fn tick(&mut self, at: At, out: &mut Answers);
     /// This session is gone: nobody waits for its answers any more.
     fn ended(&mut self, session: SessionId, out: &mut Answers);
+    /// This session has no connection for now, or is `here` again: what is answered meanwhile may never be heard.
+    fn attended(&mut self, _at: At, _session: SessionId, _here: bool, _out: &mut Answers) {}
     /// The next moment something is due, if anything is: then there must be a slot. Only a hint, which may differ
     /// between replicas, since every slot calls `tick`.
     fn due(&self) -> Option<GroupTime>;

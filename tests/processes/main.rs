@@ -10,6 +10,7 @@ mod failures;
 mod ftqc;
 mod group;
 mod lab;
+mod life;
 mod net;
 mod order;
 mod prompt;

@@ -142,6 +142,7 @@ impl Client {
         if by_timer && self.faulty && self.rng.chance(2_000) {
             tally.fault("client died");
             self.dead = true;
+            self.take_leave(judges);
             self.leave();
             return None;
         }
@@ -175,6 +176,13 @@ impl Client {
 
     fn has_room(&self) -> bool {
         matches!(self.current, Some((_, Stage::Ready))) && self.next - self.seen <= self.load.pipeline
+    }
+
+    /// Some end their sessions before they go, whatever they still wait for.
+    fn take_leave(&mut self, judges: &mut Judges) {
+        if let (Some((connection, Stage::Ready)), true) = (self.current, self.rng.chance(500_000)) {
+            self.send_request(connection, self.next, &workload::ending().into(), judges);
+        }
     }
 
     /// Leaves the connection, in order or with the other side none the wiser.

@@ -92,11 +92,9 @@ impl Model {
         let (mut r, mut position) = (Reader::new(operations), 0);
         while !r.is_empty() {
             let bundle = Bundle::decode(&mut r).map_err(|e| format!("slot {slot} holds no bundles: {e}"))?;
-            if let Some(session) = self.sessions.get_mut(&bundle.session) {
-                session.ends_at = None;
-            }
+            self.back(slot, bundle.session);
             for (number, operation) in bundle.operations() {
-                if bundle.session.is_none() && self.attend(now, number.0, operation) {
+                if bundle.session.is_none() && self.attend(slot, now, number.0, operation) {
                     position += 1;
                     continue;
                 }
@@ -119,27 +117,38 @@ impl Model {
     }
 
     /// What a replica says of connections; true if it is that.
-    fn attend(&mut self, now: GroupTime, number: u64, operation: &[u8]) -> bool {
+    fn attend(&mut self, slot: Slot, now: GroupTime, number: u64, operation: &[u8]) -> bool {
         let Some(fields) = operation.strip_prefix(&[service::SESSION]) else { return false };
         match SessionOperation::decode(fields) {
-            Ok(SessionOperation::Attach { session, .. }) => {
-                if let Some(session) = self.sessions.get_mut(&session) {
-                    (session.attach, session.ends_at) = (number, None);
+            Ok(SessionOperation::Attach { session: id, .. }) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.attach = number;
+                    self.back(slot, id);
                 }
             }
-            Ok(SessionOperation::Detach { session }) => {
-                let session = self.sessions.get_mut(&session).filter(|s| s.attach == number && s.ends_at.is_none());
-                if let Some(session) = session {
+            Ok(SessionOperation::Detach { session: id }) => {
+                let session = self.sessions.get_mut(&id).filter(|s| s.attach == number && s.ends_at.is_none());
+                if let Some(session) = session.filter(|s| s.ended.is_none()) {
                     session.ends_at = Some(GroupTime(now.0 + SESSION_GRACE_NS));
+                    self.queues.step_aside(slot, id, true);
                 }
             }
             Ok(SessionOperation::Connected { sessions }) => {
                 let ids: Vec<SessionId> = sessions.iter().collect();
-                self.sessions.iter_mut().filter(|(id, _)| ids.contains(id)).for_each(|(_, s)| s.ends_at = None);
+                ids.into_iter().for_each(|id| self.back(slot, id));
             }
             _ => return false,
         }
         true
+    }
+
+    /// Somebody speaks for this session: its waiters are in line again, if they were not.
+    fn back(&mut self, slot: Slot, id: SessionId) {
+        let session = self.sessions.get_mut(&id).filter(|session| session.ended.is_none());
+        if session.is_some_and(|session| session.ends_at.take().is_some()) {
+            self.queues.step_aside(slot, id, false);
+            self.deliver(slot);
+        }
     }
 
     fn open(&mut self, id: SessionId, token: u64, operation: &[u8]) -> bool {

@@ -69,6 +69,8 @@ struct Waiter {
     asker: Asker,
     want: Want,
     until: GroupTime,
+    /// Its session has no connection for now.
+    aside: bool,
 }
 
 #[derive(Debug)]
@@ -135,7 +137,7 @@ impl Queue {
     }
 
     fn note_line(&mut self, slot: Slot) {
-        self.lines.push((slot, self.waiters.len()));
+        self.lines.push((slot, self.waiters.iter().filter(|waiter| !waiter.aside).count()));
     }
 
     fn next_end(&self) -> Option<(GroupTime, End)> {
@@ -240,11 +242,25 @@ impl Queues {
 
     /// Who waited longest is served first.
     fn serve(&mut self, slot: Slot, index: usize) {
-        while !self.queues[index].waiters.is_empty() && self.queues[index].ready().next().is_some() {
-            let waiter = self.queues[index].waiters.remove(0);
+        while self.queues[index].ready().next().is_some() {
+            let Some(first) = self.queues[index].waiters.iter().position(|waiter| !waiter.aside) else { break };
+            let waiter = self.queues[index].waiters.remove(first);
             self.queues[index].note_line(slot);
             let answer = self.hand_out(slot, index, waiter.want);
             self.answers.push((waiter.asker, answer));
+        }
+    }
+
+    /// This session's waiters step aside, or are in line again in their old places.
+    pub fn step_aside(&mut self, slot: Slot, session: SessionId, aside: bool) {
+        for index in 0..self.queues.len() {
+            let queue = &mut self.queues[index];
+            if queue.destroyed.is_none() {
+                let own = queue.waiters.iter_mut().filter(|waiter| waiter.asker.0 == session);
+                own.for_each(|waiter| waiter.aside = aside);
+                queue.note_line(slot);
+                self.serve(slot, index);
+            }
         }
     }
 
@@ -439,7 +455,7 @@ impl Queues {
         if wait_ms == 0 || queue.ready().next().is_some() {
             return Some(self.hand_out(slot, index, want));
         }
-        queue.waiters.push(Waiter { asker, want, until });
+        queue.waiters.push(Waiter { asker, want, until, aside: false });
         queue.note_line(slot);
         None
     }

@@ -20,6 +20,12 @@ pub fn opening() -> Bytes {
     bytes
 }
 
+pub fn ending() -> Bytes {
+    let mut bytes = Vec::new();
+    SessionOperation::End.encode(&mut bytes);
+    bytes
+}
+
 fn label(rng: &mut Rng, load: &Load) -> String {
     format!("queue-{}", rng.below(load.queues))
 }

@@ -43,6 +43,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 pub enum Ask {
     /// An operation: ordered, and executed once.
     Request,
+    /// An operation that may rightly wait for its answer so long.
+    Waiting(Duration),
     /// Nothing but that there is a session.
     Session,
     /// A read, from the state that reflects all that was answered before.
@@ -51,6 +53,20 @@ pub enum Ask {
     StaleQuery,
     /// A question to the replica itself; the answer is JSON.
     Admin(Admin),
+}
+
+impl Ask {
+    fn is_request(self) -> bool {
+        matches!(self, Ask::Request | Ask::Waiting(_))
+    }
+
+    /// This moment and as long as the answer may be away; `None` for ever.
+    fn waits_from(self, moment: Instant) -> Option<Instant> {
+        match self {
+            Ask::Waiting(time) => moment.checked_add(time),
+            _ => Some(moment),
+        }
+    }
 }
 
 /// What came of it.
@@ -94,7 +110,7 @@ impl Entry {
     }
 
     fn may_be_done(&self) -> bool {
-        self.ask == Ask::Request && self.copies > 0
+        self.ask.is_request() && self.copies > 0
     }
 }
 
@@ -344,13 +360,12 @@ impl Session {
             return until;
         }
         let silent = self.doubts_at();
-        let first = &self.entries[(self.open - self.front) as usize];
-        let over = first.since.max(self.progress) + self.patience();
+        let over = self.over_at();
         // What is over but not acted upon waits for something else; look again soon.
         let soon = Instant::now() + LOOK_AGAIN;
         // The server just tried was of no use, and the next one need not be waited for.
         let next = (self.connection.is_none() && self.retry_at.is_none()).then_some(soon);
-        let own = [silent, next, self.retry_at, self.leave_by, Some(over)].into_iter().flatten().min();
+        let own = [silent, next, self.retry_at, self.leave_by, over].into_iter().flatten().min();
         [until, own.map(|wake| wake.max(soon))].into_iter().flatten().min()
     }
 

@@ -46,15 +46,23 @@ impl Session {
         }
     }
 
+    /// When the oldest that is not done has had its time; never, if it may wait for ever and is with a replica.
+    pub(super) fn over_at(&self) -> Option<Instant> {
+        let first = &self.entries[(self.open - self.front) as usize];
+        let begun = first.since.max(self.progress);
+        let begun = if matches!(first.state, State::Sent) { first.ask.waits_from(begun)? } else { begun };
+        begun.checked_add(self.patience())
+    }
+
     /// Whether the oldest that is not done has had its time and at least one attempt at every server.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         if self.hopeless >= self.servers.len() {
             return true;
         }
-        let first = &self.entries[(self.open - self.front) as usize];
-        if now < first.since.max(self.progress) + self.patience() {
+        if self.over_at().is_none_or(|over| now < over) {
             return false;
         }
+        let first = &self.entries[(self.open - self.front) as usize];
         let all_tried = self.tried >= self.servers.len();
         match first.state {
             State::Refused(_) => all_tried && self.in_flight == 0,

@@ -1,6 +1,6 @@
 //! Which replica is spoken to, and when the next one is tried: on a failure, a silence, or a refusal to serve at all.
 
-use super::{Session, Stage, State};
+use super::{Ask, Session, Stage, State};
 use crate::client::connection::Connection;
 use crate::client::error::Error;
 use crate::wire::answer::Code;
@@ -62,13 +62,29 @@ impl Session {
     pub(super) fn doubts_at(&self) -> Option<Instant> {
         let silence =
             if self.pinged || self.stage == Stage::Greeting { self.silence_max() } else { self.silence_max() / 2 };
-        let answer = self.progress.max(self.connected) + ANSWER_MAX;
-        (self.owes() && self.servers.len() > 1).then(|| answer.min(self.heard + silence))
+        let silent = self.heard + silence;
+        let doubts = self.answer_by().map_or(silent, |answer| answer.min(silent));
+        (self.owes() && (self.servers.len() > 1 || self.is_waiting())).then_some(doubts)
+    }
+
+    /// Whether the oldest that is not done may rightly wait, and is with a replica.
+    fn is_waiting(&self) -> bool {
+        let first = self.entries.get((self.open - self.front) as usize);
+        first.is_some_and(|first| matches!((first.ask, &first.state), (Ask::Waiting(_), State::Sent)))
+    }
+
+    /// When the present replica should have answered the oldest that is not done.
+    fn answer_by(&self) -> Option<Instant> {
+        let begun = self.progress.max(self.connected);
+        let first = self.entries.get((self.open - self.front) as usize);
+        let begun = first.map_or(Some(begun), |first| first.ask.waits_from(begun))?;
+        begun.checked_add(ANSWER_MAX)
     }
 
     /// The present replica owes answers and was silent: asks it whether it still serves, or leaves it.
     fn doubt(&mut self, now: Instant) {
-        let silent = now >= self.heard + self.silence_max() || now >= self.progress.max(self.connected) + ANSWER_MAX;
+        let late = self.answer_by().is_some_and(|answer| now >= answer);
+        let silent = late || now >= self.heard + self.silence_max();
         if let (false, Some(connection)) = (silent, &mut self.connection) {
             connection.send(&ToReplica::Ping { number: 0 });
             self.pinged = true;
@@ -105,6 +121,11 @@ impl Session {
 
     /// Drops the connection: what was sent on it and not answered waits to be sent again.
     pub(super) fn disconnect(&mut self) {
+        let now = Instant::now();
+        if self.is_waiting() && now >= self.connected + SILENCE {
+            // It waited for long, and rightly so: patience begins when that is over.
+            self.progress = now;
+        }
         self.connection = None;
         self.stage = Stage::Greeting;
         self.leave_by = None;

@@ -46,17 +46,17 @@ impl Session {
         }
         if self.spent {
             // What was refused, or never sent, waits until all that may be done has been refused as well.
-            if entry.ask == Ask::Request && (entry.spent || entry.copies == 0) {
+            if entry.ask.is_request() && (entry.spent || entry.copies == 0) {
                 self.cursor += 1;
                 return true;
-            } else if entry.ask != Ask::Request {
+            } else if !entry.ask.is_request() {
                 return false;
             }
         }
-        let needs_session = matches!(entry.ask, Ask::Request | Ask::Session);
-        let is_request = entry.ask == Ask::Request;
+        let is_request = entry.ask.is_request();
+        let needs_session = is_request || entry.ask == Ask::Session;
         // What is in flight lies between `open` and the cursor, and is all of one kind.
-        let other_kind = (self.entries[(self.open - self.front) as usize].ask == Ask::Request) != is_request;
+        let other_kind = self.entries[(self.open - self.front) as usize].ask.is_request() != is_request;
         if self.in_flight > 0 && other_kind || needs_session && !self.is_attached() {
             return false;
         }
@@ -124,7 +124,7 @@ impl Session {
         let entry = &mut self.entries[(ticket - self.front) as usize];
         let connection = self.connection.as_mut().expect("asked by the caller");
         connection.send(&match entry.ask {
-            Ask::Request | Ask::Session => {
+            Ask::Request | Ask::Waiting(_) | Ask::Session => {
                 ToReplica::Request { number: RequestNumber(entry.number), seen, operation: &entry.bytes }
             }
             Ask::Query => ToReplica::Query { number: ticket, stale: false, query: &entry.bytes },

@@ -78,18 +78,18 @@ impl Whole {
         self.said.append(&mut out.streams);
     }
 
-    /// A group of one whose clients have opened this many sessions, one slot each.
+    /// A group of one whose clients have opened this many sessions, one slot each. Each has a connection of its own:
+    /// one that opens another session leaves the former, which is ordered too.
     fn with_slots(count: u64) -> Whole {
         let mut whole = Whole::new(1, 1);
-        for (k, frame) in [ToReplica::Hello { version: crate::wire::client::VERSION }]
-            .into_iter()
-            .chain((0..count).map(|token| ToReplica::Open { token }))
-            .enumerate()
-        {
-            let mut bytes = Vec::new();
-            frame.encode(&mut bytes);
-            whole.step(Input::Frame { client: ClientId(1), frame: &bytes[4..] });
-            assert!(k == 0 || whole.replica.applied().0 == Slot(k as u64), "{:?}", whole.replica.applied());
+        for token in 0..count {
+            let client = ClientId(token + 1);
+            for frame in [ToReplica::Hello { version: crate::wire::client::VERSION }, ToReplica::Open { token }] {
+                let mut bytes = Vec::new();
+                frame.encode(&mut bytes);
+                whole.step(Input::Frame { client, frame: &bytes[4..] });
+            }
+            assert_eq!(whole.replica.applied().0, Slot(token + 1));
         }
         whole
     }

@@ -5,6 +5,7 @@
 
 use super::item::Item;
 use super::ready::Ready;
+use crate::broken;
 use crate::types::GroupTime;
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
 use crate::wire::queue::{Place, Receipt};
@@ -121,6 +122,9 @@ impl Contents {
     /// Sets a lease's end anew; `false` where it has ended before.
     pub fn extend(&mut self, receipt: Receipt, ends: GroupTime) -> bool {
         let Some(lease) = self.leased.get_mut(&receipt) else { return false };
+        if broken::is("extension-ignored") {
+            return true;
+        }
         let before = std::mem::replace(&mut lease.ends, ends);
         self.lease_ends.remove(&(before, receipt));
         self.lease_ends.insert((ends, receipt));
@@ -139,7 +143,7 @@ impl Contents {
         for kicked in 0..count {
             let Some((place, mut item)) = self.buried.pop_first() else { return kicked };
             self.leave(&item, 0);
-            item.tries = 0;
+            item.tries = if broken::is("kick-keeps-tries") { item.tries } else { 0 };
             self.ready.put_back(place, item);
         }
         count
@@ -147,7 +151,7 @@ impl Contents {
 
     /// When the next lease ends.
     pub fn next_lease_end(&self) -> Option<GroupTime> {
-        self.lease_ends.first().map(|&(ends, _)| ends)
+        self.lease_ends.first().filter(|_| !broken::is("lease-for-ever")).map(|&(ends, _)| ends)
     }
 
     /// When the next delay ends.
@@ -158,7 +162,10 @@ impl Contents {
     /// The lease that ends first ends: its item is back in its place.
     pub fn end_lease(&mut self) -> Option<Receipt> {
         let &(_, receipt) = self.lease_ends.first()?;
-        let (place, item) = self.unlease(receipt)?;
+        let (mut place, item) = self.unlease(receipt)?;
+        if broken::is("lease-to-the-back") {
+            place.priority = place.priority.saturating_add(1);
+        }
         self.ready.put_back(place, item);
         Some(receipt)
     }

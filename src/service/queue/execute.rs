@@ -4,6 +4,7 @@ use super::item::Item;
 use super::keys::Keys;
 use super::waiters::{Arrival, Waiter, Want};
 use super::{no_queue, some, Queue, QueueId, Queues, Refusal};
+use crate::broken;
 use crate::limits::{BATCH_BYTES_MAX, SPAN_MS_MAX, WAITERS_MAX};
 use crate::service::{Answers, Who};
 use crate::types::{At, GroupTime};
@@ -43,7 +44,11 @@ fn lease_ns(lease_ms: u64) -> Result<u64, Refusal> {
 impl Queue {
     /// Whether so many items of so many bytes may come in.
     fn check_room(&self, items: u64, bytes: u64) -> Result<(), Refusal> {
-        let held = (self.contents.count(), self.contents.bytes());
+        let mut held = (self.contents.count(), self.contents.bytes());
+        if broken::is("limit-of-the-ready") {
+            held = (self.contents.ready.len(), self.contents.ready.bytes());
+        }
+        let items = items - u64::from(broken::is("limit-one-too-many") && items > 1);
         for (limit, held, more, what) in
             [(self.limit.items, held.0, items, "items"), (self.limit.bytes, held.1, bytes, "bytes")]
         {
@@ -80,11 +85,15 @@ impl Queue {
         }
         self.check_room(items.len() as u64, items.iter().map(|item| item.len() as u64).sum())?;
         if let Some(key) = options.key {
-            self.keys.learn(key, now);
+            // The hook stands for a key that is not kept where there was a delay.
+            if !(broken::is("key-forgotten") && until > now) {
+                self.keys.learn(key, now);
+            }
         }
         for item in items.iter() {
-            let place = Place { priority: options.priority, number: self.next };
-            if until > now {
+            let priority = if broken::is("priority-ignored") { 0 } else { options.priority };
+            let place = Place { priority, number: self.next };
+            if until > now && !broken::is("delay-ignored") {
                 self.contents.delay(place, Item { pushed: now, tries: 0, bytes: item.into() }, until);
             } else {
                 self.contents.ready.push(place, now, item);
@@ -363,7 +372,8 @@ impl Queues {
     fn receipts_left(&self, at: At) -> (u64, u64) {
         let begin = at.slot.0.saturating_mul(RECEIPTS_PER_SLOT);
         let end = begin.saturating_add(RECEIPTS_PER_SLOT);
-        let first = begin.max(self.last_receipt.0.saturating_add(1));
+        let next = self.last_receipt.0.saturating_add(u64::from(!broken::is("receipt-again")));
+        let first = begin.max(next);
         (first, end.saturating_sub(first))
     }
 }

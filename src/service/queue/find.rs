@@ -73,7 +73,7 @@ impl Queues {
             size: contents.ready.len(),
             leased: contents.leased(),
             delayed: contents.delayed(),
-            waiters: queue.waiters.len(),
+            waiters: queue.waiters.count(),
             bytes: contents.bytes(),
             oldest_ms: self.now.0.saturating_sub(oldest.0) / 1_000_000,
             buried: contents.buried(),

@@ -47,7 +47,7 @@ struct Queue {
     next: u64,
     contents: Contents,
     keys: Keys,
-    /// Nobody waits while there is a ready item.
+    /// Nobody is in line while there is a ready item.
     waiters: Waiters,
     /// As it stands in the index of what is due.
     due: Option<GroupTime>,
@@ -185,7 +185,7 @@ impl Queues {
         queue.due = queue.next_due();
         self.due.extend(queue.due.map(|due| (due, id)));
         self.receipts.extend(queue.contents.receipts().map(|receipt| (receipt, id)));
-        self.waiting.extend(queue.waiters.iter().map(|(arrival, waiter)| (waiter.who, (id, arrival))));
+        self.waiting.extend(queue.waiters.iter().map(|(arrival, waiter, _)| (waiter.who, (id, arrival))));
         self.labels.insert(queue.label.clone(), id);
         self.queues.insert(id, queue);
     }
@@ -197,7 +197,7 @@ impl Queues {
         self.labels.remove(&queue.label);
         queue.due.map(|due| self.due.remove(&(due, id)));
         let gone = no_queue(Target::Label(&queue.label));
-        for (_, waiter) in queue.waiters.iter() {
+        for (_, waiter, _) in queue.waiters.iter() {
             self.waiting.remove(&waiter.who);
             out.answer(waiter.who, |answer| gone.put(answer));
         }
@@ -232,6 +232,10 @@ impl Service for Queues {
 
     fn ended(&mut self, session: SessionId, _out: &mut Answers) {
         self.leave_lines(session);
+    }
+
+    fn attended(&mut self, at: At, session: SessionId, here: bool, out: &mut Answers) {
+        self.step_aside(at, session, here, out);
     }
 
     fn due(&self) -> Option<GroupTime> {

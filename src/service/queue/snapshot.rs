@@ -52,7 +52,7 @@ impl Queues {
             }
             let queue = queues.read_queue(r)?;
             leases += queue.contents.leased();
-            waiters += queue.waiters.len();
+            waiters += queue.waiters.iter().count() as u64;
             queues.insert(id, queue);
             previous = id;
         }
@@ -71,7 +71,7 @@ impl Queues {
         let next = counter(r, "next place")?;
         let contents = Contents::restore(r, next, self.now, self.last_receipt)?;
         let (keys, waiters) = (Keys::restore(r)?, Waiters::restore(r, self.last_arrival)?);
-        if !waiters.is_empty() && !contents.ready.is_empty() {
+        if waiters.first().is_some() && !contents.ready.is_empty() {
             return Err(DecodeError { field: "waiter count" });
         }
         Ok(Queue { label: label.into(), limit, next, contents, keys, waiters, due: None })

@@ -3,6 +3,7 @@
 
 use super::waiters::Arrival;
 use super::{Queue, QueueId, Queues};
+use crate::broken;
 use crate::limits::MOMENTS_STEP;
 use crate::service::{Answers, Who};
 use crate::types::{At, GroupTime, RequestNumber, SessionId};
@@ -23,7 +24,8 @@ impl Queue {
     fn next_end(&self) -> Option<(GroupTime, Ends)> {
         let lease = self.contents.next_lease_end().map(|moment| (moment, Ends::Lease));
         let delay = self.contents.next_delay_end().map(|moment| (moment, Ends::Delay));
-        let wait = self.waiters.next_end().map(|(moment, arrival)| (moment, Ends::Wait(arrival)));
+        let wait = self.waiters.next_end().filter(|_| !broken::is("wait-without-end"));
+        let wait = wait.map(|(moment, arrival)| (moment, Ends::Wait(arrival)));
         let key = self.keys.next_end().map(|moment| (moment, Ends::Key));
         [lease, delay, wait, key].into_iter().flatten().min()
     }
@@ -35,7 +37,7 @@ impl Queue {
 
     /// The queue, if items are ready here and somebody waits for them.
     pub(super) fn stirred(&self, id: QueueId) -> Option<QueueId> {
-        (!self.waiters.is_empty() && !self.contents.ready.is_empty()).then_some(id)
+        (self.waiters.first().is_some() && !self.contents.ready.is_empty()).then_some(id)
     }
 }
 
@@ -92,12 +94,30 @@ impl Queues {
         }
     }
 
-    /// Nobody waits any more for this session.
-    pub(super) fn leave_lines(&mut self, session: SessionId) {
+    fn lines_of(&self, session: SessionId) -> Vec<(Who, (QueueId, Arrival))> {
         let first = Who { session, number: RequestNumber(0) };
         let last = Who { session, number: RequestNumber(u64::MAX) };
-        let places: Vec<_> = self.waiting.range(first..=last).map(|(&who, &place)| (who, place)).collect();
-        for (who, (id, arrival)) in places {
+        self.waiting.range(first..=last).map(|(&who, &place)| (who, place)).collect()
+    }
+
+    /// This session's waiters step aside while it has no connection, lest they be served in vain; when it is `here`
+    /// again they have their old places in line.
+    pub(super) fn step_aside(&mut self, at: At, session: SessionId, here: bool, out: &mut Answers) {
+        if broken::is("absent-waiter-served") {
+            return;
+        }
+        for (_, (id, arrival)) in self.lines_of(session) {
+            self.change(id, |queue| queue.waiters.step(arrival, here));
+            self.serve(at, id, out);
+        }
+    }
+
+    /// Nobody waits any more for this session.
+    pub(super) fn leave_lines(&mut self, session: SessionId) {
+        if broken::is("dead-waiter-served") {
+            return;
+        }
+        for (who, (id, arrival)) in self.lines_of(session) {
             self.waiting.remove(&who);
             self.change(id, |queue| queue.waiters.leave(arrival));
         }

@@ -1,6 +1,7 @@
 //! Pops and takes that wait for items of one queue, in the order in which they came: who came first is served first,
-//! whatever replica it is connected to.
+//! whatever replica it is connected to. Who has lost its connection stands aside, and is not served until it is back.
 
+use crate::broken;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::service::Who;
 use crate::types::{GroupTime, RequestNumber};
@@ -35,20 +36,19 @@ pub struct Arrival(pub u64);
 #[derive(Default, Debug)]
 pub struct Waiters {
     line: BTreeMap<Arrival, Waiter>,
+    /// Those whose sessions have no connection for now.
+    aside: BTreeMap<Arrival, Waiter>,
     ends: BTreeSet<(GroupTime, Arrival)>,
 }
 
 impl Waiters {
-    pub fn is_empty(&self) -> bool {
-        self.line.is_empty()
-    }
-
-    pub fn len(&self) -> u64 {
+    /// How many are in line.
+    pub fn count(&self) -> u64 {
         self.line.len() as u64
     }
 
     pub fn memory_bytes(&self) -> u64 {
-        self.len() * WAITER_BYTES
+        (self.line.len() + self.aside.len()) as u64 * WAITER_BYTES
     }
 
     /// Goes to the end of the line; `arrival` is greater than any before.
@@ -61,14 +61,22 @@ impl Waiters {
 
     /// Leaves the line, served or not.
     pub fn leave(&mut self, arrival: Arrival) -> Option<Waiter> {
-        let waiter = self.line.remove(&arrival)?;
+        let waiter = self.line.remove(&arrival).or_else(|| self.aside.remove(&arrival))?;
         self.ends.remove(&(waiter.until, arrival));
         Some(waiter)
     }
 
-    /// Who came first.
+    /// Steps aside, or is `here` again.
+    pub fn step(&mut self, arrival: Arrival, here: bool) {
+        let (from, to) = if here { (&mut self.aside, &mut self.line) } else { (&mut self.line, &mut self.aside) };
+        to.extend(from.remove(&arrival).map(|waiter| (arrival, waiter)));
+    }
+
+    /// Who is in line, and came first.
     pub fn first(&self) -> Option<Arrival> {
-        self.line.first_key_value().map(|(&arrival, _)| arrival)
+        let last = broken::is("last-come-first-served");
+        let next = if last { self.line.last_key_value() } else { self.line.first_key_value() };
+        next.map(|(&arrival, _)| arrival)
     }
 
     /// Whose wait ends first, and when.
@@ -76,13 +84,16 @@ impl Waiters {
         self.ends.first().copied()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (Arrival, &Waiter)> {
-        self.line.iter().map(|(&arrival, waiter)| (arrival, waiter))
+    /// All of them, and whether they are in line.
+    pub fn iter(&self) -> impl Iterator<Item = (Arrival, &Waiter, bool)> {
+        let line = self.line.iter().map(|(&arrival, waiter)| (arrival, waiter, true));
+        line.chain(self.aside.iter().map(|(&arrival, waiter)| (arrival, waiter, false)))
     }
 
     pub fn snapshot(&self, out: &mut Vec<u8>) {
-        out.put_varint(self.line.len() as u64);
-        for (arrival, Waiter { who, want, until }) in &self.line {
+        out.put_varint((self.line.len() + self.aside.len()) as u64);
+        for (arrival, Waiter { who, want, until }, here) in self.iter() {
+            out.put_bool(here);
             out.put_varint(arrival.0);
             put_session(out, who.session);
             out.put_u64(who.number.0);
@@ -98,8 +109,11 @@ impl Waiters {
         let wrong = |field| Err(DecodeError { field });
         let mut waiters = Waiters::default();
         for _ in 0..r.count(r.remaining() / SESSION_ID_BYTES, "waiter count")? {
+            let here = r.bool("in line")?;
             let arrival = Arrival(r.varint("arrival")?);
-            if waiters.line.last_key_value().is_some_and(|(&previous, _)| previous >= arrival) || arrival > last {
+            let before = if here { waiters.line.last_key_value() } else { waiters.aside.last_key_value() };
+            let in_order = before.is_none_or(|(&previous, _)| previous < arrival);
+            if !in_order || arrival > last || here && !waiters.aside.is_empty() || waiters.line.contains_key(&arrival) {
                 return wrong("arrival");
             }
             let who = Who { session: session(r)?, number: RequestNumber(r.u64("number")?) };
@@ -110,6 +124,7 @@ impl Waiters {
             }
             let want = Want { count, lease_ns: is_take.then_some(lease_ns) };
             waiters.join(arrival, Waiter { who, want, until: GroupTime(r.u64("wait's end")?) });
+            waiters.step(arrival, here);
         }
         Ok(waiters)
     }

@@ -1,5 +1,7 @@
 //! The queue as a service: operations and queries in, answers out.
 
+mod life;
+
 use super::*;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
 use crate::types::Slot;
