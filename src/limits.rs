@@ -118,6 +118,8 @@ pub const PROBE_TRIES: u32 = 3;
 pub const PROBE_AGAIN_NS: u64 = 2_000 * 1_000_000;
 /// And at most.
 pub const PROBE_AGAIN_MAX_NS: u64 = 120_000 * 1_000_000;
+/// A replica without rank has caught up when it lacks no more slots than this.
+pub const JOIN_NEAR_SLOTS: u64 = 1024;
 /// A proposer says again what is unanswered after this time.
 pub const CHANGE_AGAIN_NS: u64 = 20 * 1_000_000;
 /// Each connected voter with a higher id gives a proposer this much more patience.

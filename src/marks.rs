@@ -11,8 +11,15 @@ macro_rules! marks {
 
 marks! {
     VIEW_MADE "view 1 made by the highest id";
-    VIEW_INSTALLED "view 1 installed";
+    VIEW_INSTALLED "a view installed";
+    PROPOSED "a change of the view proposed";
+    FROZEN "a view frozen";
+    WOKE "a replica noticed that its own loop had paused";
+    PROCESS_GONE "a refusal told that a peer's process is gone";
+    LOG_CUT "a log was cut where a view denied its end";
     RESTARTED "restarted without rank";
+    FETCHED "slots were fetched from another replica's log";
+    STATE_TAKEN "a whole state was taken over from another replica";
     NACK_ORDER "an order was asked for";
     NACK_DATA "a message was asked for";
     NACK_THIRD "a gap was asked of a third member";

@@ -1,5 +1,6 @@
 //! What a confused peer, a careless client or a bad moment may do to a group, and must not.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use ftq::group::commit::Commit;
@@ -84,20 +85,20 @@ impl Bench {
     }
 
     fn carry_out(&mut self, from: usize, out: Outbox) {
-        let mut work = vec![(from, out)];
-        while let Some((from, out)) = work.pop() {
+        let mut work = VecDeque::from([(from, out)]);
+        while let Some((from, out)) = work.pop_front() {
             assert!(out.stop.is_none(), "{:?}", out.stop);
             self.told.extend(out.clients);
             self.marks.extend(out.marks);
             let written = out.log.iter().map(|w| w.number).chain(out.meta.iter().map(|w| w.number)).max();
             if let Some(number) = written {
-                work.push((from, self.stepped(from, Input::Durable(number))));
+                work.push_back((from, self.stepped(from, Input::Durable(number))));
             }
             for (dest, bytes) in out.net {
                 for to in 0..self.replicas.len() {
                     if dest.contains(ReplicaId(to as u8 + 1)) && !self.rng.chance(self.loss_ppm) {
                         let next = self.stepped(to, Input::Datagram { from: ip(from as u8 + 1), bytes: &bytes });
-                        work.push((to, next));
+                        work.push_back((to, next));
                     }
                 }
             }

@@ -21,15 +21,21 @@ pub mod parts;
 pub mod path;
 pub mod quorum;
 pub mod resend;
+pub mod views;
 pub mod window;
 
 pub use crate::wire::view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::broken::is as is_broken;
 use crate::group::bootstrap::{Founding, Waiting};
+use crate::group::change::{Acceptor, Change};
+use crate::group::complain::Verdict;
+use crate::group::damping::Damping;
 use crate::group::detect::Detect;
+use crate::group::due::Patience;
 use crate::group::order::Regular;
 use crate::group::packets::Packets;
 use crate::group::parts::Parts;
@@ -60,19 +66,21 @@ pub struct Settings {
 pub enum State {
     /// Its incarnation is not on the disk yet: it says nothing.
     Starting,
-    /// It has never been in a view.
+    /// It knows no view.
     Blank,
     /// It is a member with rank.
     Regular(Box<Regular>),
-    /// It knows a view in which it has no rank: the view records another run.
-    Outside(View),
+    /// It had rank in a view that it froze: it only repairs what others lack of it.
+    Frozen(Box<Regular>),
+    /// It has no rank in the newest view that it knows.
+    Outside,
 }
 
 /// What the replica must deal with, beyond the order itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A view to be made durable and then installed.
-    Install(View),
+    /// What another replica says in a change of the view.
+    Change { from: Run, frame: Box<ChangeFrame> },
     /// A reader asks how far this member is.
     Asked { rank: Rank, number: u64 },
     /// A member answered a reader's question.
@@ -117,6 +125,24 @@ pub struct Group {
     cluster: ClusterId,
     state: State,
     detect: Detect,
+    change: Change,
+    /// Change frames to leave with this turn.
+    saying: Vec<(ReplicaId, ChangeFrame)>,
+    /// Who is behind and is to be told the newest view; and who was told when.
+    behind: BTreeSet<ReplicaId>,
+    told: BTreeMap<ReplicaId, Time>,
+    damping: Damping,
+    patience: Patience,
+    verdicts: Vec<Verdict>,
+    /// The time of the last event.
+    awake: Time,
+    /// Since when this replica knows a view and has no rank.
+    outside_since: Option<Time>,
+    /// What an outsider has of the log: known, durable, committed.
+    log: [Slot; 3],
+    /// Asks to join, and has caught up.
+    joining: bool,
+    leaving: bool,
     packets: Packets,
     parts: Parts,
     rng: Rng,
@@ -125,17 +151,27 @@ pub struct Group {
     reported: Time,
     /// The positions and the heard list that were last multicast.
     said: Status,
-    /// Members that still show no tag of this view: they are sent it.
-    greet: Dest,
     /// Questions and answers of readers, and other single frames of this turn.
     extra: Vec<(Dest, Frame<'static>)>,
     marks: Vec<&'static str>,
 }
 
 impl Group {
-    pub fn new(settings: Settings, me: Run, cluster: ClusterId, rng: Rng) -> Group {
+    pub fn new(settings: Settings, me: Run, cluster: ClusterId, acceptor: Acceptor, rng: Rng) -> Group {
         Group {
             detect: Detect::new(me, settings.suspect_after_ns),
+            change: Change::new(me, acceptor),
+            saying: Vec::new(),
+            behind: BTreeSet::new(),
+            told: BTreeMap::new(),
+            damping: Damping::default(),
+            patience: Patience::default(),
+            verdicts: Vec::new(),
+            awake: Time(0),
+            outside_since: None,
+            log: [Slot(0); 3],
+            joining: false,
+            leaving: false,
             settings,
             me,
             cluster,
@@ -146,7 +182,6 @@ impl Group {
             drops: BTreeMap::new(),
             reported: Time(0),
             said: Status::default(),
-            greet: Dest::default(),
             extra: Vec::new(),
             marks: Vec::new(),
         }
@@ -164,6 +199,16 @@ impl Group {
         &self.detect
     }
 
+    pub fn change(&self) -> &Change {
+        &self.change
+    }
+
+    /// The newest view known.
+    pub fn newest(&self) -> Option<&View> {
+        self.change.acceptor().newest()
+    }
+
+    /// The view in which this member has rank.
     pub fn regular(&self) -> Option<&Regular> {
         match &self.state {
             State::Regular(regular) => Some(regular),
@@ -178,6 +223,14 @@ impl Group {
         }
     }
 
+    /// The view in which this member has or had rank, frozen or not.
+    pub fn window(&self) -> Option<&Regular> {
+        match &self.state {
+            State::Regular(regular) | State::Frozen(regular) => Some(regular),
+            _ => None,
+        }
+    }
+
     /// Datagrams and frames dropped so far, by reason.
     pub fn drops(&self) -> &BTreeMap<Ignore, u64> {
         &self.drops
@@ -188,36 +241,22 @@ impl Group {
         matches!(self.state, State::Blank).then(|| self.settings.founding.waiting(now, self.me, &self.detect))
     }
 
-    /// The view's members that are not there: unheard, or come back as another run.
+    /// The newest view's members that are not there: unheard, or come back as another run.
     pub fn missing(&self, now: Time) -> Vec<ReplicaId> {
-        let view = match &self.state {
-            State::Regular(regular) => &regular.view,
-            State::Outside(view) => view,
-            _ => return Vec::new(),
-        };
         let there = |run: &Run| *run == self.me || self.detect.heard(now, run.id).is_some_and(|p| p.run == *run);
-        view.members.iter().filter(|run| !there(run)).map(|run| run.id).collect()
+        let members = self.newest().map(|view| view.members.as_slice()).unwrap_or_default();
+        members.iter().filter(|run| !there(run)).map(|run| run.id).collect()
     }
 
-    /// The incarnation is on the disk: the replica may speak. `installed` is the view `meta` holds.
-    pub fn start(&mut self, installed: Option<View>) {
-        self.state = match installed {
-            None => State::Blank,
-            Some(view) => {
-                self.marks.push(marks::RESTARTED);
-                State::Outside(view)
-            }
+    /// The incarnation is on the disk: the replica may speak.
+    pub fn start(&mut self, now: Time) {
+        self.state = if self.newest().is_none() {
+            State::Blank
+        } else {
+            self.outside_since = Some(now);
+            self.marks.push(marks::RESTARTED);
+            State::Outside
         };
-    }
-
-    /// The view is in `meta`: from now on this replica speaks with its tag.
-    pub fn install(&mut self, now: Time, view: View) {
-        self.cluster = view.cluster;
-        self.marks.push(marks::VIEW_INSTALLED);
-        let mut regular = Regular::new(view, self.me, self.settings.path_max, now, self.rng.fork());
-        self.greet = regular.others();
-        regular.count();
-        self.state = State::Regular(Box::new(regular));
     }
 
     // ---- what arrives
@@ -242,7 +281,9 @@ impl Group {
                 }
             }
         }
-        if let (Some(rank), Some(regular)) = (rank, self.regular_mut()) {
+        // A frozen member is not counted (rule 5).
+        let counts = !header.status.frozen || is_broken("frozen-counts");
+        if let (Some(rank), Some(regular)) = (rank.filter(|_| counts), self.regular_mut()) {
             if let Err(useless) = regular.on_status(rank, &header.status) {
                 self.drop_for(useless.into());
             }
@@ -278,16 +319,15 @@ impl Group {
         Ok((header, frames))
     }
 
-    /// The sender's rank, if it speaks in this replica's own view. A member that does not yet is sent the view.
+    /// The sender's rank, if it speaks in the view in which this replica has or had rank.
     fn on_view(&mut self, header: &Header) -> Option<Rank> {
-        let regular = self.regular()?;
-        let rank = regular.view.rank_of(header.run.id)?;
-        let is_member = regular.view.member(rank) == header.run;
-        if is_member && header.tag != regular.tag {
-            self.greet = self.greet.with(header.run.id);
-            return None;
+        let own = self.newest().map_or(Epoch(0), |view| view.epoch);
+        if header.status.epoch < own {
+            self.behind.insert(header.run.id);
         }
-        is_member.then_some(rank)
+        let regular = self.window().filter(|regular| regular.tag == header.tag || is_broken("old-view-counts"))?;
+        let rank = regular.view.rank_of(header.run.id)?;
+        (regular.view.member(rank) == header.run).then_some(rank)
     }
 
     fn on_frame(
@@ -305,17 +345,18 @@ impl Group {
                 return Ok(());
             }
             Frame::Change { number, total, offset, bytes } => {
-                return match self.parts.take(header.run.id, number, total, offset, bytes) {
-                    Some(ChangeFrame::Install { view }) => self.on_install(header, view, events),
-                    Some(_) => Err(Ignore::NotNow),
-                    None => Ok(()),
-                };
+                let whole = self.parts.take(header.run.id, number, total, offset, bytes);
+                events.extend(whole.map(|frame| Event::Change { from: header.run, frame: Box::new(frame) }));
+                return Ok(());
             }
             _ => {}
         }
-        let (State::Regular(regular), Some(rank)) = (&mut self.state, rank) else {
-            return Err(if header.tag.0 == 0 { Ignore::NotNow } else { Ignore::OtherView });
+        let regular = match (&mut self.state, rank) {
+            (State::Regular(regular), Some(_)) => regular,
+            (State::Frozen(regular), Some(rank)) => return Self::repair(now, regular, rank, &frame),
+            _ => return Err(if header.tag.0 == 0 { Ignore::NotNow } else { Ignore::OtherView }),
         };
+        let rank = rank.expect("just matched");
         let useful = match frame {
             Frame::Data { .. } => regular.on_data(&frame),
             Frame::Order { slot, time, cuts } => {
@@ -356,31 +397,18 @@ impl Group {
         useful.map_err(Ignore::from)
     }
 
-    /// A blank replica takes view 1 only from the run that made it, or from one that installed it, and only if it
-    /// records this very run.
-    fn on_install(&mut self, header: &Header, view: View, events: &mut Vec<Event>) -> Result<(), Ignore> {
-        if !matches!(self.state, State::Blank) {
-            return Err(Ignore::NotNow);
+    /// A frozen member still sends what others lack of its view.
+    fn repair(now: Time, regular: &mut Regular, rank: Rank, frame: &Frame<'_>) -> Result<(), Ignore> {
+        match frame {
+            Frame::NackOrders { .. } | Frame::NackData { .. } => {
+                regular.on_nack(now, rank, frame);
+                Ok(())
+            }
+            _ => Err(Ignore::NotNow),
         }
-        if header.tag != view.tag() || !view.members.contains(&header.run) || !view.members.contains(&self.me) {
-            return Err(Ignore::NotAMember);
-        }
-        if view.epoch != Epoch(1) || view.base != Slot(0) {
-            return Err(Ignore::Contradiction);
-        }
-        events.push(Event::Install(view));
-        Ok(())
     }
 
     // ---- what this replica does
-
-    /// View 1, if this replica is the one to make it and all is there.
-    pub fn view_one(&mut self, now: Time, cluster: ClusterId) -> Option<View> {
-        let blank = matches!(self.state, State::Blank);
-        let view = if blank { self.settings.founding.view_one(now, self.me, &self.detect, cluster) } else { None };
-        self.marks.extend(view.as_ref().map(|_| marks::VIEW_MADE));
-        view
-    }
 
     /// A frame for one member, to leave with this turn.
     pub fn tell(&mut self, rank: Rank, frame: Frame<'static>) {
@@ -405,10 +433,18 @@ impl Group {
             tag: Default::default(),
             status: Status::default(),
         };
-        if let State::Regular(regular) = &self.state {
+        if let Some(regular) = self.window() {
             header.tag = regular.tag;
             header.status = regular.status();
+        } else {
+            let [known, durable, committed] = self.log;
+            header.status = Status { known, durable, committed, ..Status::default() };
         }
+        header.status.frozen = self.change.is_frozen();
+        header.status.accepted = self.change.acceptor().accepted.is_some();
+        header.status.epoch = self.newest().map_or(Epoch(0), |view| view.epoch);
+        header.status.joining = self.joining;
+        header.status.leaving = self.leaving;
         header.status.buffer_bytes = self.settings.receive_buffer_bytes;
         header.status.heard = self.detect.heard_list(now);
         header
@@ -421,20 +457,31 @@ impl Group {
         }
         let header = self.header(now);
         let status = header.status;
-        let news = status.durable > self.said.durable;
-        let heartbeat = now.since_ns(self.reported) >= self.settings.heartbeat_ns || status.heard != self.said.heard;
+        let news = self.window().is_some() && status.durable > self.said.durable;
+        let changed = |s: &Status| (s.heard, s.frozen, s.accepted, s.epoch, s.joining, s.leaving);
+        let overdue = now.since_ns(self.reported) >= self.settings.heartbeat_ns;
+        let heartbeat = overdue || changed(&status) != changed(&self.said);
         self.packets.begin(&header);
         let everyone = self.everyone();
-        if let State::Regular(regular) = &mut self.state {
-            let greet = std::mem::take(&mut self.greet);
-            let install = ChangeFrame::Install { view: regular.view.clone() };
-            self.parts.put(&mut self.packets, greet, DATAGRAM_SIZES[1], &install);
-            for (dest, frame) in self.extra.drain(..) {
-                self.packets.put(dest, DATAGRAM_SIZES[1], &frame);
+        match &mut self.state {
+            State::Regular(regular) => {
+                for (dest, frame) in self.extra.drain(..) {
+                    self.packets.put(dest, DATAGRAM_SIZES[1], &frame);
+                }
+                regular.compose(now, news, &mut self.packets);
+                self.marks.append(&mut regular.marks);
             }
-            regular.compose(now, news, &mut self.packets);
-            self.marks.append(&mut regular.marks);
+            State::Frozen(regular) => {
+                regular.compose_repairs(&mut self.packets);
+                self.marks.append(&mut regular.marks);
+            }
+            _ => {}
         }
+        self.extra.clear();
+        for (to, frame) in std::mem::take(&mut self.saying) {
+            self.parts.put(&mut self.packets, Dest::one(to), DATAGRAM_SIZES[1], &frame);
+        }
+        let probes = self.detect.take_probes();
         if heartbeat {
             self.reported = now;
             match (&self.state, check) {
@@ -446,6 +493,7 @@ impl Group {
                 _ => self.packets.report(everyone),
             }
         }
+        self.packets.report(probes);
         if news || heartbeat {
             self.said = status;
         }
@@ -464,8 +512,17 @@ impl Group {
             State::Regular(regular) => regular.deadline(due),
             _ => None,
         };
+        let (now, suspect_after_ns) = (self.awake, self.settings.suspect_after_ns);
+        let change = [
+            self.change.deadline().filter(|&at| at > now),
+            self.patience.deadline(now, suspect_after_ns),
+            self.damping.deadline(now),
+            self.detect.deadline(now),
+            self.outside_since.map(|since| since.after_ns(suspect_after_ns)).filter(|&at| at > now),
+        ];
+        let change = change.into_iter().flatten().min();
         let heartbeat = (self.settings.peers.len() > 1).then(|| self.reported.after_ns(self.settings.heartbeat_ns));
-        [regular, heartbeat].into_iter().flatten().min()
+        [regular, heartbeat, change].into_iter().flatten().min()
     }
 
     pub fn take_marks(&mut self) -> Vec<&'static str> {

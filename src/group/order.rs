@@ -295,6 +295,24 @@ impl Regular {
         }
     }
 
+    /// The next slot, if an operation or a due tick waits for it and no member is known to hold it.
+    pub fn awaited(&self, now: Time, due: Option<GroupTime>) -> Option<Slot> {
+        let (slot, last) = (self.window.announced().next(), self.window.last_order());
+        let waits = |rank: Rank| {
+            let whole = self.window.whole(rank);
+            (if rank == self.rank { whole.min(self.flow.sent()) } else { whole }) > last.cuts.of(rank)
+        };
+        let operation = (0..self.n()).any(|k| waits(Rank(k as u8)));
+        let tick = due.is_some_and(|due| last.time < due && due <= self.clock.at(now));
+        ((operation || tick) && self.commit.known_anywhere() < slot).then_some(slot)
+    }
+
+    /// Whether messages of its own are not yet durable everywhere.
+    pub fn window_waits(&self) -> bool {
+        let released = self.window.order(self.window.released()).map_or(Mseq(0), |o| o.cuts.of(self.rank));
+        self.window.held(self.rank) > released
+    }
+
     /// This member's report.
     pub fn status(&self) -> Status {
         let report = self.commit.report(self.rank);
@@ -324,17 +342,7 @@ impl Regular {
         for (slot, order) in std::mem::take(&mut self.announced) {
             packets.put(others, size, &Frame::Order { slot, time: order.time, cuts: order.cuts });
         }
-        for (asker, piece, offset, datagram) in std::mem::take(&mut self.repairs) {
-            let dest = self.dest(asker);
-            match piece {
-                Piece::Order(slot) => {
-                    let Some(order) = self.window.order(slot) else { continue };
-                    let time = GroupTime(order.time.0 + u64::from(crate::broken::is("order-changed")));
-                    packets.put(dest, datagram, &Frame::Order { slot, time, cuts: order.cuts });
-                }
-                Piece::Data(origin, mseq) => self.put_data(dest, origin, mseq, offset, datagram, packets),
-            }
-        }
+        self.compose_repairs(packets);
         for (rank, frame) in std::mem::take(&mut self.answers) {
             packets.put(self.dest(rank), size, &frame);
         }
@@ -356,6 +364,36 @@ impl Regular {
         if news {
             packets.report(others);
         }
+    }
+
+    /// Puts what others asked for, and nothing else.
+    pub fn compose_repairs(&mut self, packets: &mut Packets) {
+        for (asker, piece, offset, datagram) in std::mem::take(&mut self.repairs) {
+            let dest = self.dest(asker);
+            match piece {
+                Piece::Order(slot) => {
+                    let Some(order) = self.window.order(slot) else { continue };
+                    let time = GroupTime(order.time.0 + u64::from(crate::broken::is("order-changed")));
+                    packets.put(dest, datagram, &Frame::Order { slot, time, cuts: order.cuts });
+                }
+                Piece::Data(origin, mseq) => self.put_data(dest, origin, mseq, offset, datagram, packets),
+            }
+        }
+    }
+
+    /// What this member has sent, or was about to, and no slot up to `slot` covers: operation by operation.
+    pub fn uncovered(&self, slot: Slot) -> Vec<Vec<u8>> {
+        let covered = slot.min(self.window.announced()).max(self.window.released());
+        let mut mseq = self.window.order(covered).map_or(Mseq(0), |order| order.cuts.of(self.rank));
+        let (mut operations, mut operation) = (Vec::new(), Vec::new());
+        while let Some(message) = self.window.message(self.rank, mseq.next()) {
+            mseq = mseq.next();
+            operation.extend_from_slice(&message.bytes);
+            if !message.continues {
+                operations.push(std::mem::take(&mut operation));
+            }
+        }
+        operations
     }
 
     fn ask(&mut self, now: Time, size: usize, packets: &mut Packets) {

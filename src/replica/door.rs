@@ -202,6 +202,14 @@ impl Door {
         self.packed.push_back(bundle);
     }
 
+    /// These were packed before, each with whole operations, and may not have been ordered: they go first.
+    pub fn pack_again(&mut self, uncovered: Vec<Vec<u8>>) {
+        for packed in uncovered.into_iter().rev() {
+            self.packed_bytes += packed.len();
+            self.packed.push_front(packed);
+        }
+    }
+
     /// The next message's worth of requests.
     pub fn next_packed(&mut self) -> Option<Vec<u8>> {
         if self.packed.is_empty() && !self.bundler.is_empty() {

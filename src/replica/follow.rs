@@ -165,6 +165,11 @@ impl Follow {
         self.goal.as_ref().and_then(|goal| goal.committed.map(|slot| slot.0.saturating_sub(goal.at.slot.0)))
     }
 
+    /// The highest slot that a source called committed.
+    pub fn committed(&self) -> Slot {
+        self.goal.as_ref().and_then(|goal| goal.committed).unwrap_or(Slot(0))
+    }
+
     /// Asks, if it is time to.
     pub fn tick(&mut self, now: Time, sender: Sender, out: &mut Vec<(ReplicaId, Vec<u8>)>) {
         let Some(goal) = self.goal.as_mut().filter(|goal| !goal.is_idle()) else { return };

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use crate::log::{Index, LogWrite, Record, Replay, SegmentNumber, Stretch, Writer};
 use crate::replica::store::Resume;
 use crate::types::{Digest, Epoch, GroupTime, ReplicaId, Slot, Time, WriteNumber};
+use crate::wire::change::LogEnd;
 use crate::wire::digest::slot_digest;
 
 /// What a record tells beside its own slot.
@@ -95,6 +96,25 @@ impl Journal {
         let number = self.next;
         self.next = number.next();
         number
+    }
+
+    /// The last number given.
+    pub fn issued(&self) -> WriteNumber {
+        WriteNumber(self.next.0 - 1)
+    }
+
+    /// Where the log ends, with what was handed to it.
+    pub fn end(&self) -> LogEnd {
+        LogEnd { slot: self.logged, digest: self.digest, time: self.time }
+    }
+
+    /// What lies beyond `end` is void, on the disk once a record for the slot behind it is written. Nothing of it
+    /// counts as synced any more, also where a write of it is still under way.
+    pub fn cut(&mut self, end: LogEnd) {
+        assert!(end.slot <= self.logged, "a log is cut at what it holds");
+        (self.logged, self.digest, self.time) = (end.slot, end.digest, end.time);
+        self.synced = self.synced.min(end.slot);
+        self.under_way.iter_mut().for_each(|write| write.1 = write.1.min(end.slot));
     }
 
     /// Highest slot handed to the log.

@@ -10,6 +10,7 @@ mod catchup;
 pub mod compare;
 pub mod door;
 pub mod follow;
+mod house;
 pub mod journal;
 pub mod machine;
 pub mod read;
@@ -19,6 +20,8 @@ pub mod serve;
 pub mod session;
 pub mod status;
 pub mod store;
+pub mod tail;
+mod views;
 
 use std::net::IpAddr;
 
@@ -32,8 +35,10 @@ use crate::replica::journal::{Journal, Positions};
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
 use crate::replica::serve::Serve;
-use crate::replica::store::{Bound, Store};
-use crate::types::{ClientId, ClusterId, Dest, Digest, Rank, ReplicaId, Slot, Time, WriteNumber};
+use crate::replica::store::Store;
+use crate::replica::tail::Tail;
+use crate::replica::views::Waits;
+use crate::types::{ClientId, ClusterId, Dest, Digest, Epoch, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
 use crate::wire::view::{Book, Durability, Peer, Policy, View};
@@ -184,55 +189,58 @@ pub struct Outbox {
     pub stop: Option<(String, i32)>,
 }
 
-/// What is done once a write of `meta` is on the disk.
+/// A replica that was asked to stop.
 #[derive(Debug)]
-enum Pending {
-    /// The raised incarnation: the replica may speak.
-    Start,
-    Install(View),
+struct Leaving {
+    since: Time,
+    /// Since when everything it took in is answered, and the others are told.
+    settled: Option<Time>,
 }
 
 /// One replica.
 pub struct Replica {
     config: Config,
     meta: Meta,
-    /// Writes of `meta` under way and what waits for them.
-    pending: Vec<(WriteNumber, Pending)>,
+    /// The write that makes the raised incarnation durable, and whether it has.
+    start: WriteNumber,
+    started: bool,
+    /// The last write known durable.
+    durable_write: WriteNumber,
+    waits: Waits,
     group: Group,
     journal: Journal,
     store: Store,
+    /// The view of a state that came from another replica and is not on the disk yet.
+    arrived: Option<View>,
+    tail: Tail,
+    /// The epoch of the last slot applied.
+    applied_epoch: Epoch,
+    follow: Follow,
+    serve: Serve,
     machine: Machine,
     door: Door,
     reads: Reads,
     compared: Compared,
-    serve: Serve,
-    follow: Follow,
     replies: Replies,
     scratch: Vec<u8>,
     cluster_if_founding: ClusterId,
     /// What the log told at start-up of positions.
     found: Positions,
-    /// Since when the replica is asked to leave.
-    leaving: Option<Time>,
+    leaving: Option<Leaving>,
     now: Time,
     marks: Vec<&'static str>,
     /// Why requests are refused, as of the last turn.
     refusing: Option<Refusal>,
     /// The last state that was noted, so that each change is one line.
-    noted: Option<String>,
+    noted: Option<Option<String>>,
 }
 
 impl Replica {
-    fn write_meta(&mut self, then: Pending, out: &mut Outbox) {
-        let number = self.journal.number();
-        out.meta.push(self.meta.write(number));
-        self.pending.push((number, then));
-    }
-
     /// Takes one event. Never fails, never blocks.
     pub fn step(&mut self, now: Time, input: Input<'_>, out: &mut Outbox) {
         self.now = self.now.max(now);
         let now = self.now;
+        self.group.mind_own_pause(now);
         match input {
             Input::Datagram { from, bytes } => {
                 let mut events = Vec::new();
@@ -247,11 +255,11 @@ impl Replica {
             Input::Stalled { client } => self.door.set_stalled(client, true),
             Input::Flowing { client } => self.door.set_stalled(client, false),
             Input::Durable(number) => self.on_durable(number, out),
-            Input::Unreachable(_) => {}
+            Input::Unreachable(id) => self.group.on_refused(now, id),
             Input::Turn => self.turn(out),
-            Input::Leave => self.leaving = self.leaving.or(Some(now)),
+            Input::Leave => self.leave(),
             Input::Read { token, bytes } => self.on_read(token, bytes, out),
-            Input::Stream { from, frame } => self.on_stream(from, frame),
+            Input::Stream { from, frame } => self.on_stream(from, frame, out),
             Input::Snapshot { slot, made } => self.on_snapshot(slot, made, out),
         }
     }
@@ -260,7 +268,7 @@ impl Replica {
 
     fn on_event(&mut self, event: Event, out: &mut Outbox) {
         match event {
-            Event::Install(view) => self.install(view, out),
+            Event::Change { from, frame } => self.on_change(from, *frame, out),
             Event::Asked { rank, number } => {
                 if let Some(durable) = self.own_durable() {
                     self.group.tell(rank, Frame::Tell { number, durable });
@@ -277,35 +285,18 @@ impl Replica {
         }
     }
 
-    /// Makes a view durable; it is installed when that is done. One at a time.
-    fn install(&mut self, view: View, out: &mut Outbox) {
-        if self.meta.installed.is_some() {
-            return;
-        }
-        self.meta.generation += 1;
-        self.meta.cluster = view.cluster;
-        self.meta.installed = Some(view.clone());
-        self.write_meta(Pending::Install(view), out);
-    }
-
     fn on_durable(&mut self, number: WriteNumber, out: &mut Outbox) {
+        self.durable_write = self.durable_write.max(number);
         self.journal.on_durable(self.now, number, self.config.heartbeat_ms * Time::MS);
         let synced = self.journal.synced();
         if let Some(regular) = self.group.regular_mut() {
             regular.on_durable(synced);
         }
-        let (done, rest) = std::mem::take(&mut self.pending).into_iter().partition(|(n, _)| *n <= number);
-        self.pending = rest;
-        let done: Vec<(WriteNumber, Pending)> = done;
-        for (_, pending) in done {
-            match pending {
-                Pending::Start => self.group.start(self.meta.installed.clone()),
-                Pending::Install(view) => {
-                    out.notes.push((Level::Info, format!("view {} installed: {}", view.epoch, view.members_text())));
-                    self.group.install(self.now, view);
-                }
-            }
+        if !self.started && self.start <= self.durable_write {
+            self.started = true;
+            self.group.start(self.now);
         }
+        self.on_views_durable(out);
     }
 
     /// What this member may answer for itself: how far its log is durable in the view in which it has rank.
@@ -318,11 +309,9 @@ impl Replica {
     /// Packs, orders, logs, applies, answers and speaks, once for all that was handed over.
     fn turn(&mut self, out: &mut Outbox) {
         let now = self.now;
-        if self.meta.installed.is_none() {
-            if let Some(view) = self.group.view_one(now, self.cluster_if_founding) {
-                self.install(view, out);
-            }
-        }
+        self.tend_views(out);
+        self.follow_others(out);
+        self.serve_others(out);
         self.attend();
         let due = self.machine.due();
         if let Some(regular) = self.group.regular_mut() {
@@ -338,7 +327,6 @@ impl Replica {
         self.keep_house(out);
         self.ask_and_answer_reads();
         self.leave_when_settled(out);
-        self.catch_up(out);
         self.journal_mark(out);
         let check = self.compared.check();
         self.group.speak(now, check, &mut out.net);
@@ -349,17 +337,28 @@ impl Replica {
         out.marks.append(&mut self.group.take_marks());
     }
 
-    /// Whoever leaves first answers what it has taken in, or gives up after a while; its last word in the log is how
-    /// far it is.
+    fn leave(&mut self) {
+        let leaving = Leaving { since: self.now, settled: None };
+        self.leaving.get_or_insert(leaving);
+    }
+
+    /// Whoever leaves first answers what it has taken in, then lets the others go on without it, and gives up after a
+    /// while; its last word in the log is how far it is.
     fn leave_when_settled(&mut self, out: &mut Outbox) {
-        let Some(since) = self.leaving else { return };
-        let applied = self.machine.applied();
+        let (now, applied) = (self.now, self.machine.applied());
+        let Some(leaving) = &mut self.leaving else { return };
         let settled = self.group.regular().is_none_or(|regular| {
             let own = regular.window.held(regular.rank);
             let ordered = regular.window.last_order().cuts.of(regular.rank) == own;
             ordered && regular.window.announced() == applied && self.door.pending_bytes() == 0
         });
-        if settled || self.now.since_ns(since) >= LEAVE_WAIT_NS {
+        if leaving.settled.is_none() && (settled || now.since_ns(leaving.since) >= LEAVE_WAIT_NS) {
+            leaving.settled = Some(now);
+            self.group.leave();
+        }
+        let Some(settled) = leaving.settled else { return };
+        let alone = self.group.newest().is_none_or(|view| view.members == [self.group.me()]);
+        if alone || self.group.is_let_go(now) || now.since_ns(settled) >= LEAVE_WAIT_NS {
             self.journal.hasten_mark();
             out.stop.get_or_insert(("asked to stop".into(), 0));
         }
@@ -421,42 +420,23 @@ impl Replica {
             self.machine.apply(slot, time, operations, &mut self.replies);
             self.door.answer(&self.replies);
             self.replies.clear();
+            self.applied_epoch = regular.view.epoch;
             self.compared.applied(slot, (self.machine.digest(), self.machine.answers_digest()));
         }
         regular.release(self.machine.applied());
     }
 
-    /// Asks for a snapshot where one is due, and says what is needed no more. The header names the view in whose order
-    /// the slot is, so nothing is asked for before something of the view is applied.
-    fn keep_house(&mut self, out: &mut Outbox) {
-        let applied = self.machine.applied();
-        if let Some(regular) = self.group.regular().filter(|regular| applied > regular.view.base) {
-            let (segment_bytes, state_bytes) = (self.config.segment_bytes, self.machine.memory_bytes());
-            let bound = Bound { segment_bytes, state_bytes, rank: regular.rank, members: regular.view.members.len() };
-            if self.store.is_due(self.now, applied, &self.journal, &bound) {
-                self.store.ask(applied, &self.journal);
-                let (time, digest) = (self.machine.time(), self.machine.digest());
-                out.snapshot = Some(Snapshot { slot: applied, time, digest, view: regular.view.clone() });
-            }
-        }
-        out.trim = self.store.trim(&mut self.journal).or(out.trim.take());
-    }
-
-    fn on_snapshot(&mut self, slot: Slot, made: bool, out: &mut Outbox) {
-        self.store.on_snapshot(self.now, slot, made);
-        if !made {
-            out.notes.push((Level::Warning, format!("no snapshot of slot {slot}: tried again later")));
-        }
-    }
-
     /// Looks at whether requests can be taken, and notes each change in one line.
     fn look_around(&mut self, out: &mut Outbox) {
         let reason = self.reason();
-        if self.noted != reason || self.refusing.is_some() != reason.is_some() {
+        if self.noted.as_ref() != Some(&reason) {
             out.notes.push((Level::Info, self.summary().1));
-            self.noted = reason.clone();
+            self.noted = Some(reason.clone());
         }
         let code = if self.compared.diverged() { Code::Internal } else { Code::NotPrimary };
+        // What can't be ordered for a moment waits: a change of the view is soon over.
+        let patient = self.group.newest().is_some() && !self.group.is_secondary(self.now);
+        let reason = reason.filter(|_| !patient || self.compared.diverged());
         self.refusing = reason.map(|reason| Refusal { code, message: format!("not primary: {reason}") });
         if self.leaving.is_some() {
             self.refusing = Some(Refusal { code: Code::Stopping, message: "this replica is stopping".into() });
@@ -469,13 +449,13 @@ impl Replica {
     /// When `Turn` must come at the latest.
     pub fn deadline(&self) -> Option<Time> {
         let open = self.group.regular().is_some_and(|regular| regular.flow.is_open());
-        if open && self.door.pending_bytes() > 0 || self.reads.is_due() || self.has_answerable_read() {
+        let regular = self.group.regular().is_some();
+        if open && self.door.pending_bytes() > 0 || regular && self.reads.is_due() || self.has_answerable_read() {
             return Some(self.now);
         }
-        let regular = self.group.regular().is_some();
         let mark = self.journal.deadline();
         let reads = self.reads.deadline().filter(|_| regular);
-        let leave = self.leaving.map(|since| since.after_ns(LEAVE_WAIT_NS));
+        let leave = self.leaving.as_ref().map(|l| l.settled.unwrap_or(l.since).after_ns(LEAVE_WAIT_NS));
         let (catch_up, attend) = (self.catch_up_deadline(), self.attend_at());
         [self.group.deadline(self.machine.due()), mark, reads, leave, catch_up, attend].into_iter().flatten().min()
     }
@@ -511,7 +491,7 @@ impl Replica {
 
     /// Bytes of messages and requests held.
     pub fn buffered_bytes(&self) -> usize {
-        self.door.pending_bytes() + self.group.regular().map_or(0, |r| r.window.bytes())
+        self.door.pending_bytes() + self.tail.bytes() + self.group.window().map_or(0, |r| r.window.bytes())
     }
 
     /// The replicated state, as a snapshot has it.

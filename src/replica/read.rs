@@ -85,6 +85,13 @@ impl Reads {
         self.asked.as_ref().map(|q| q.number)
     }
 
+    /// The view in which it was asked is over: the next question is for all that waited for this one.
+    pub fn start_again(&mut self) {
+        if let Some(question) = self.asked.take() {
+            self.arrived.splice(0..0, question.reads);
+        }
+    }
+
     /// A member's answer to a question.
     pub fn told(&mut self, view: &View, rank: Rank, number: u64, durable: Slot) {
         let Some(question) = self.asked.as_mut().filter(|q| q.number == number) else { return };

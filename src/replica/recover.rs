@@ -1,8 +1,10 @@
 //! Coming up: what the disk holds becomes a replica, or a reason why it can't (DESIGN 5.5, 5.6, 6.2).
 
+use crate::broken::is as is_broken;
 use crate::group::bootstrap::Founding;
+use crate::group::change::Acceptor;
 use crate::group::{Group, Settings};
-use crate::log::{Meta, Replay, Snapshot};
+use crate::log::{Meta, RecordView, Replay, Snapshot};
 use crate::marks;
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
@@ -12,9 +14,11 @@ use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
 use crate::replica::serve::Serve;
 use crate::replica::store::{Resume, Store};
-use crate::replica::{Config, Level, Outbox, Pending, Replica, Stored};
+use crate::replica::tail::{Held, Tail};
+use crate::replica::views::Waits;
+use crate::replica::{Config, Level, Outbox, Replica, Stored};
 use crate::rng::Rng;
-use crate::types::{Birth, ClusterId, Epoch, Incarnation, Run, Time};
+use crate::types::{Birth, ClusterId, Epoch, Incarnation, Run, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 
 impl Replica {
@@ -25,35 +29,28 @@ impl Replica {
         let fresh =
             Meta { id: config.id, birth: Birth(rng.next_u64()), directory: config.directory, ..Meta::default() };
         let mut meta = stored.meta.clone().unwrap_or(fresh);
-        let founding = Founding {
-            book: config.book.clone(),
-            policy: config.policy,
-            min_members: config.min_members,
-            durability: config.durability,
-        };
+        let founding = founding(&config);
         if let Some(reason) = contradiction(&config, &founding, &meta, &stored.log) {
             out.stop = Some((reason, 78));
+        }
+        if let Some(why) = distrusted(&meta, &stored) {
+            out.notes.push((Level::Warning, format!("{why}: the replica takes a new birth and joins without a vote")));
+            forget_promises(&mut meta, Birth(rng.next_u64()));
         }
         meta.incarnation = Incarnation(meta.incarnation.0 + 1);
         meta.generation += 1;
         let me = Run { id: config.id, birth: meta.birth, incarnation: meta.incarnation };
-        let settings = Settings {
-            founding,
-            peers: config.peers.clone(),
-            heartbeat_ns: config.heartbeat_ms * Time::MS,
-            suspect_after_ns: config.suspect_after_ms * Time::MS,
-            path_max: config.datagram_size_max,
-            receive_buffer_bytes: config.receive_buffer_bytes,
-        };
+        let settings = settings(&config, founding);
         let (machine, resume) = restore(&stored).unwrap_or_else(|reason| {
             out.stop = Some((reason, 70));
             (Machine::new(), Resume { first: stored.log.records.len(), ..Resume::default() })
         });
         let carried_bytes = stored.log.index.bytes_behind(machine.applied());
         let mut replica = Replica {
-            group: Group::new(settings, me, meta.cluster, rng.fork()),
+            group: Group::new(settings, me, meta.cluster, acceptor(&meta), rng.fork()),
             journal: Journal::new(&stored.log, &resume, config.segment_bytes),
             store: Store::new(stored.snapshots, carried_bytes),
+            arrived: None,
             found: Positions {
                 epoch: found_epoch(stored.snapshot.as_ref().map(|s| &s.0), &stored.log),
                 committed: stored.log.committed.max(machine.applied()),
@@ -64,12 +61,17 @@ impl Replica {
             cluster_if_founding: ClusterId(rng.next_u64().max(1)),
             config,
             meta,
-            pending: Vec::new(),
+            start: WriteNumber(0),
+            started: false,
+            durable_write: WriteNumber(0),
+            waits: Waits::default(),
+            tail: Tail::default(),
+            applied_epoch: stored.snapshot.as_ref().map_or(Epoch(0), |(snapshot, _)| snapshot.view.epoch),
+            follow: Follow::new(me),
+            serve: Serve::new(now),
             door: Door::new(rng.next_u64()),
             reads: Reads::default(),
             compared: Compared::default(),
-            serve: Serve::new(now),
-            follow: Follow::new(me),
             replies: Replies::default(),
             scratch: Vec::new(),
             leaving: None,
@@ -86,29 +88,34 @@ impl Replica {
         if let Err(reason) = replica.replay(&stored.log, resume.first) {
             out.stop = Some((reason, 70));
         }
-        replica.write_meta(Pending::Start, out);
+        replica.start = replica.journal.number();
+        out.meta.push(replica.meta.write(replica.start));
         replica
     }
 
-    /// Applies what is known to be committed of the records from this one on.
+    /// Takes the records from this one on into the tail, drops what the newest view denies, and applies what is known
+    /// to be committed.
     fn replay(&mut self, log: &Replay<'_>, first: usize) -> Result<(), String> {
-        for found in log.records[first..].iter().take_while(|found| found.record.slot <= log.committed) {
-            if found.record.slot != self.machine.applied().next() {
-                let (slot, applied) = (found.record.slot, self.machine.applied());
-                return Err(format!("the log goes on with slot {slot} behind slot {applied}"));
+        for found in &log.records[first..] {
+            let before = self.tail.end().unwrap_or(self.applied_end());
+            let RecordView { record, operations } = found;
+            let (epoch, slot, time, digest) = (record.epoch, record.slot, record.time, record.digest);
+            let held = Held { epoch, slot, time, digest, operations: operations.to_vec() };
+            if slot != before.slot.next() {
+                return Err(format!("the log goes on with slot {slot} behind slot {}", before.slot));
             }
-            self.machine.apply(found.record.slot, found.record.time, found.operations, &mut self.replies);
-            self.replies.clear();
-            if self.machine.digest() != found.record.digest {
-                let (slot, own) = (found.record.slot, self.machine.digest());
-                let recorded = found.record.digest;
-                return Err(format!(
-                    "slot {slot}: the log records digest {:016x}, applying it gives {:016x}",
-                    recorded.0, own.0
-                ));
+            if !held.follows(before) {
+                return Err(format!("slot {slot}: the log records digest {digest}, which is not what it holds"));
             }
+            self.tail.push(held);
         }
-        Ok(())
+        let acceptor = self.group.change().acceptor().clone();
+        self.cut_log(&acceptor);
+        let base = acceptor.installed.map_or(Slot(0), |view| view.base);
+        let mut out = Outbox::default();
+        let committed = if is_broken("all-applied-at-start") { log.end() } else { log.committed };
+        self.apply_held(committed.max(base), &mut out);
+        out.stop.map_or(Ok(()), |(reason, _)| Err(reason))
     }
 }
 
@@ -130,6 +137,49 @@ fn found_epoch(snapshot: Option<&Snapshot>, log: &Replay<'_>) -> Epoch {
     logged.max(snapshot.map(|snapshot| snapshot.view.epoch)).unwrap_or_default()
 }
 
+fn founding(config: &Config) -> Founding {
+    Founding {
+        book: config.book.clone(),
+        policy: config.policy,
+        min_members: config.min_members,
+        durability: config.durability,
+    }
+}
+
+fn settings(config: &Config, founding: Founding) -> Settings {
+    Settings {
+        founding,
+        peers: config.peers.clone(),
+        heartbeat_ns: config.heartbeat_ms * Time::MS,
+        suspect_after_ns: config.suspect_after_ms * Time::MS,
+        path_max: config.datagram_size_max,
+        receive_buffer_bytes: config.receive_buffer_bytes,
+    }
+}
+
+fn acceptor(meta: &Meta) -> Acceptor {
+    Acceptor {
+        installed: meta.installed.clone(),
+        heard: meta.heard.clone(),
+        promised: meta.promised,
+        accepted: meta.accepted.clone(),
+    }
+}
+
+/// Why this memory must not answer for what it once said (DESIGN 5.6).
+fn distrusted(meta: &Meta, stored: &Stored<'_>) -> Option<String> {
+    let base = meta.installed.as_ref()?.base;
+    let end = stored.log.end().max(stored.snapshot.as_ref().map_or(Slot(0), |(snapshot, _)| snapshot.slot));
+    (end < base).then(|| format!("the log ends with slot {end}, but the view it belongs to starts from slot {base}"))
+}
+
+/// A new birth: promise and accepted value are no longer this replica's, and no view is.
+fn forget_promises(meta: &mut Meta, birth: Birth) {
+    let newest = meta.heard.take().into_iter().chain(meta.installed.take()).max_by_key(|view| view.epoch);
+    (meta.heard, meta.promised, meta.accepted) = (newest, None, None);
+    (meta.birth, meta.incarnation) = (birth, Incarnation(0));
+}
+
 /// Why this disk is not this replica's, or not one it can start from.
 fn contradiction(config: &Config, founding: &Founding, meta: &Meta, log: &Replay<'_>) -> Option<String> {
     if meta.id != config.id {
@@ -138,7 +188,7 @@ fn contradiction(config: &Config, founding: &Founding, meta: &Meta, log: &Replay
     if let Some(damage) = &log.damaged {
         return Some(format!("the log is damaged: {damage}"));
     }
-    let Some(view) = &meta.installed else {
+    let Some(view) = meta.installed.as_ref().or(meta.heard.as_ref()) else {
         let lost = !log.records.is_empty();
         return lost.then(|| "the data directory holds a log but no view that it belongs to".into());
     };

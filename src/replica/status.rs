@@ -24,33 +24,37 @@ impl Replica {
                 Some(Waiting::NotBlank(ids)) => format!("blank; {} part of a group already", replicas(&ids)),
                 Some(Waiting::ForTheView) | None => "blank; waiting for view 1".into(),
             }),
-            State::Outside(view) => Some(format!(
-                "replica {} restarted and has no rank in view {}; the data is here, \
-                 but any restart ends the group's service",
-                self.group().me().id,
-                view.members_text()
-            )),
-            State::Regular(regular) => {
-                let missing = self.group().missing(self.now());
-                (!missing.is_empty()).then(|| waiting_for(&regular.view, &missing))
-            }
+            State::Regular(_) if !self.group().is_secondary(self.now()) => None,
+            State::Outside | State::Frozen(_) | State::Regular(_) => self.why_outside(),
         }
+    }
+
+    /// Why this replica, which knows a view, does not order in it.
+    fn why_outside(&self) -> Option<String> {
+        let (view, missing) = (self.view()?, self.group().missing(self.now()));
+        let (me, members) = (self.group().me().id, view.members_text());
+        Some(if self.group().hears_active_primary(self.now(), view) {
+            format!("replica {me} is joining view {members}")
+        } else if missing.is_empty() {
+            format!("view {members} is being changed")
+        } else {
+            waiting_for(view, &missing)
+        })
     }
 
     fn state_name(&self) -> &'static str {
         match self.group().state() {
             State::Starting | State::Blank => "blank",
-            State::Outside(_) => "secondary",
+            _ if self.group().is_secondary(self.now()) => "secondary",
             State::Regular(_) => "regular",
+            State::Frozen(_) => "transitional",
+            State::Outside if self.group().change().is_voter() => "transitional",
+            State::Outside => "joining",
         }
     }
 
     fn view(&self) -> Option<&View> {
-        match self.group().state() {
-            State::Regular(regular) => Some(&regular.view),
-            State::Outside(view) => Some(view),
-            _ => None,
-        }
+        self.group().newest()
     }
 
     /// The JSON object of `ftqc status`.
@@ -208,7 +212,7 @@ mod tests {
         let view = view_of(2, 2, Policy::Dynamic);
         let meta = Meta { id: ReplicaId(1), cluster: view.cluster, installed: Some(view), ..Meta::default() };
         let (ready, text) = started(2, Some(meta)).summary();
-        assert!(!ready && text.contains("replica 1 restarted and has no rank in view {1,2}"), "{text}");
+        assert!(!ready && text.contains("view {} of {1,2}; waiting for replicas 1, 2"), "{text}");
         let replica = started(1, None);
         assert_eq!(summary(&replica), (true, "primary: view {1} of epoch 1".into()));
         assert_eq!(replica.ready(), json!({ "ready": true, "reason": null }));

@@ -67,6 +67,11 @@ impl Store {
         self.under_way.is_some()
     }
 
+    /// Whether the last attempt is not too recent a failure.
+    pub fn may_ask(&self, now: Time) -> bool {
+        now >= self.again_at
+    }
+
     /// Whether the log has outgrown its bound and a snapshot of `applied` can be asked for.
     pub fn is_due(&self, now: Time, applied: Slot, journal: &Journal, bound: &Bound) -> bool {
         let grown = self.carried_bytes + (journal.written_bytes() - self.taken_at_bytes);

@@ -1,8 +1,11 @@
 //! Whole replicas on a small network of the test's own.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::*;
+use crate::log::meta::META_BYTES;
+use crate::log::{replay, Meta};
 use crate::rng::Rng;
 use crate::types::{RequestNumber, SessionId};
 use crate::wire::client::{first_frame, ToClient, ToReplica};
@@ -16,38 +19,95 @@ struct Bench {
     rng: Rng,
     loss_ppm: u32,
     told: Vec<(ClientId, Vec<u8>)>,
+    /// Neither speaks nor hears.
+    dead: Dest,
+    disks: Vec<Disk>,
+}
+
+/// What a replica has written: segments, and `meta`.
+#[derive(Default)]
+struct Disk {
+    segments: BTreeMap<SegmentNumber, Vec<u8>>,
+    meta: Vec<u8>,
+}
+
+impl Disk {
+    fn write(&mut self, out: &Outbox) {
+        for write in &out.log {
+            let segment = self.segments.entry(write.segment).or_insert_with(|| vec![0; 1 << 22]);
+            segment[write.offset as usize..][..write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+        self.meta.resize(META_BYTES, 0);
+        for write in &out.meta {
+            self.meta[write.offset as usize..][..write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+    }
+
+    fn read(&self, request: &ReadRequest) -> Vec<u8> {
+        let StoredFile::Segment(number) = request.file else { return Vec::new() };
+        let bytes = self.segments.get(&number).map(Vec::as_slice).unwrap_or_default();
+        let from = bytes.get(request.offset as usize..).unwrap_or_default();
+        from[..from.len().min(request.bytes as usize)].to_vec()
+    }
+}
+
+fn config(id: u8, n: u8, seed: u64) -> Config {
+    let ids = (1..=n).map(ReplicaId);
+    let ip = |id: ReplicaId| IpAddr::from([10, 0, 0, id.0]);
+    Config {
+        id: ReplicaId(id),
+        book: ids.clone().map(|id| BookEntry { id, address: format!("h{id}:1"), http: None }).collect(),
+        peers: ids.map(|id| Peer { id, ip: ip(id) }).collect(),
+        policy: Policy::Dynamic,
+        min_members: 1,
+        durability: Durability::Disk,
+        heartbeat_ms: 50,
+        suspect_after_ms: 500,
+        receive_buffer_bytes: 400_000,
+        memory_limit_bytes: 1 << 40,
+        segment_bytes: 1 << 22,
+        datagram_size_max: 6,
+        directory: [0; 2],
+        seed,
+    }
 }
 
 impl Bench {
     fn new(n: u8, loss_ppm: u32) -> Bench {
-        let ids = (1..=n).map(ReplicaId);
-        let book: Book = ids.clone().map(|id| BookEntry { id, address: format!("h{id}:1"), http: None }).collect();
-        let ip = |id: ReplicaId| IpAddr::from([10, 0, 0, id.0]);
-        let peers: Vec<Peer> = ids.clone().map(|id| Peer { id, ip: ip(id) }).collect();
-        let mut bench = Bench { replicas: vec![], now: Time(1), rng: Rng::new(7), loss_ppm, told: vec![] };
-        for id in ids {
-            let config = Config {
-                id,
-                book: book.clone(),
-                peers: peers.clone(),
-                policy: Policy::Dynamic,
-                min_members: 1,
-                durability: Durability::Disk,
-                heartbeat_ms: 50,
-                suspect_after_ms: 500,
-                receive_buffer_bytes: 400_000,
-                memory_limit_bytes: 1 << 40,
-                segment_bytes: 1 << 22,
-                datagram_size_max: 6,
-                directory: [0; 2],
-                seed: u64::from(id.0),
-            };
+        let disks = (0..n).map(|_| Disk::default()).collect();
+        let (rng, dead) = (Rng::new(7), Dest(0));
+        let mut bench = Bench { replicas: vec![], now: Time(1), rng, loss_ppm, told: vec![], dead, disks };
+        for id in 1..=n {
             let mut out = Outbox::default();
-            let replica = Replica::recover(config, Stored::default(), bench.now, &mut out);
-            bench.replicas.push(replica);
-            bench.carry_out(usize::from(id.0) - 1, out);
+            let config = config(id, n, u64::from(id));
+            bench.replicas.push(Replica::recover(config, Stored::default(), bench.now, &mut out));
+            bench.carry_out(usize::from(id) - 1, out);
         }
         bench
+    }
+
+    /// A replica comes back with what its disk holds.
+    fn restart(&mut self, at: usize) {
+        let (id, n) = (at as u8 + 1, self.replicas.len() as u8);
+        let disk = &self.disks[at];
+        let segments: Vec<_> = disk.segments.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();
+        let meta = Meta::choose(&disk.meta).expect("whole pages");
+        let stored = Stored { meta, log: replay(&segments), ..Stored::default() };
+        let mut out = Outbox::default();
+        self.replicas[at] = Replica::recover(config(id, n, self.now.0), stored, self.now, &mut out);
+        self.dead = Dest(self.dead.0 & !Dest::one(ReplicaId(id)).0);
+        self.carry_out(at, out);
+    }
+
+    fn is_cut(&self, a: usize, b: usize) -> bool {
+        [a, b].iter().any(|&at| self.dead.contains(ReplicaId(at as u8 + 1)))
+    }
+
+    fn step(&mut self, at: usize, input: Input<'_>) -> (usize, Outbox) {
+        let mut out = Outbox::default();
+        self.replicas[at].step(self.now, input, &mut out);
+        self.replicas[at].step(self.now, Input::Turn, &mut out);
+        (at, out)
     }
 
     /// Carries an outbox out, and whatever follows from it.
@@ -55,23 +115,27 @@ impl Bench {
         let mut work = vec![(from, out)];
         while let Some((from, out)) = work.pop() {
             assert!(out.stop.is_none(), "{:?}", out.stop);
+            self.disks[from].write(&out);
             self.told.extend(out.clients);
             let written = out.log.iter().map(|w| w.number).chain(out.meta.iter().map(|w| w.number)).max();
-            let mut next = Outbox::default();
-            if let Some(number) = written {
-                self.replicas[from].step(self.now, Input::Durable(number), &mut next);
-                self.replicas[from].step(self.now, Input::Turn, &mut next);
-                work.push((from, next));
+            work.extend(written.map(|number| self.step(from, Input::Durable(number))));
+            for request in &out.reads {
+                let bytes = self.disks[from].read(request);
+                work.push(self.step(from, Input::Read { token: request.token, bytes: &bytes }));
             }
             for (dest, bytes) in out.net {
                 for to in 0..self.replicas.len() {
-                    if dest.contains(ReplicaId(to as u8 + 1)) && !self.rng.chance(self.loss_ppm) {
-                        let mut next = Outbox::default();
+                    let lost = self.is_cut(from, to);
+                    if dest.contains(ReplicaId(to as u8 + 1)) && !lost && !self.rng.chance(self.loss_ppm) {
                         let ip = IpAddr::from([10, 0, 0, from as u8 + 1]);
-                        self.replicas[to].step(self.now, Input::Datagram { from: ip, bytes: &bytes }, &mut next);
-                        self.replicas[to].step(self.now, Input::Turn, &mut next);
-                        work.push((to, next));
+                        work.push(self.step(to, Input::Datagram { from: ip, bytes: &bytes }));
                     }
+                }
+            }
+            for (to, frame) in out.streams {
+                let (to, id) = (usize::from(to.0) - 1, ReplicaId(from as u8 + 1));
+                if !self.is_cut(from, to) {
+                    work.push(self.step(to, Input::Stream { from: id, frame: &frame[4..] }));
                 }
             }
         }
@@ -81,7 +145,8 @@ impl Bench {
         for _ in 0..ms * 4 {
             self.now = self.now.after_ns(Time::MS / 4);
             for at in 0..self.replicas.len() {
-                if self.replicas[at].deadline().is_some_and(|d| d <= self.now) {
+                let dead = self.dead.contains(ReplicaId(at as u8 + 1));
+                if !dead && self.replicas[at].deadline().is_some_and(|d| d <= self.now) {
                     let mut out = Outbox::default();
                     self.replicas[at].step(self.now, Input::Turn, &mut out);
                     self.carry_out(at, out);
@@ -203,4 +268,109 @@ fn reads_of_a_client_that_does_not_read_wait() {
         turn(&mut bench, Input::Turn);
     }
     assert_eq!(turn(&mut bench, Input::Turn), 100, "all in the end");
+}
+
+/// One push, and the codes of what has been answered since.
+fn push_and_wait(bench: &mut Bench, at: usize, number: u64) -> Vec<(u64, u8)> {
+    let mut operation = Vec::new();
+    QueueOperation::encode_push(&mut operation, Target::Label("jobs"), [&b"x"[..]].into_iter());
+    let request = ToReplica::Request { number: RequestNumber(number), seen: RequestNumber(0), operation: &operation };
+    bench.say(at, 1, &request);
+    bench.run_ms(1500);
+    bench.heard().0.into_iter().map(|(number, answer)| (number, answer[0])).collect()
+}
+
+#[test]
+fn the_group_shrinks_one_failure_at_a_time_down_to_the_one_the_tie_break_names() {
+    let mut bench = Bench::new(3, 0);
+    bench.run_ms(1000);
+    bench.say(2, 1, &ToReplica::Hello { version: 1 });
+    bench.say(2, 1, &ToReplica::Open { token: 99 });
+    bench.run_ms(1000);
+    bench.heard().1.expect("a session");
+    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
+    let members = |bench: &Bench| bench.replicas[2].group().newest().map(|view| (view.epoch.0, view.members_text()));
+    bench.dead = bench.dead.with(ReplicaId(1));
+    assert_eq!(push_and_wait(&mut bench, 2, 2), [(2, 0)]);
+    assert_eq!(members(&bench), Some((2, "{2,3}".into())));
+    bench.dead = bench.dead.with(ReplicaId(2));
+    assert_eq!(push_and_wait(&mut bench, 2, 3), [(3, 0)]);
+    assert_eq!(members(&bench), Some((3, "{3}".into())));
+    assert_eq!(bench.replicas[2].reason(), None);
+}
+
+fn serving(n: u8, at: usize) -> Bench {
+    let mut bench = Bench::new(n, 0);
+    bench.run_ms(1000);
+    bench.say(at, 1, &ToReplica::Hello { version: 1 });
+    bench.say(at, 1, &ToReplica::Open { token: 99 });
+    bench.run_ms(1000);
+    bench.heard().1.expect("a session");
+    bench
+}
+
+fn assert_all_agree(bench: &Bench) {
+    let states: Vec<_> = bench.replicas.iter().map(|r| (r.applied(), r.snapshot(), r.reason())).collect();
+    for r in &bench.replicas {
+        eprintln!(
+            "{:?} around {:?} change {:?} joining {:?} lag {:?}",
+            r.group().me(),
+            r.group().around(bench.now),
+            r.group().change().proposing(),
+            r.group().change().live_ballot(),
+            r.follow
+        );
+        eprintln!(
+            "   promised {:?} newest {:?}",
+            r.group().change().acceptor().promised,
+            r.group().newest().map(|v| (v.epoch, v.members_text()))
+        );
+    }
+    assert!(states.windows(2).all(|w| w[0] == w[1]), "{:?}", states.iter().map(|s| (s.0, &s.2)).collect::<Vec<_>>());
+    assert_eq!(states[0].2, None);
+}
+
+#[test]
+fn who_comes_back_at_once_and_who_comes_back_late_have_everything() {
+    let mut bench = serving(3, 2);
+    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
+    bench.restart(0);
+    assert_eq!(push_and_wait(&mut bench, 2, 2), [(2, 0)]);
+    assert_all_agree(&bench);
+    bench.dead = bench.dead.with(ReplicaId(1));
+    for number in 3..=40 {
+        assert_eq!(push_and_wait(&mut bench, 2, number), [(number, 0)]);
+    }
+    bench.restart(0);
+    bench.run_ms(3000);
+    assert_all_agree(&bench);
+}
+
+#[test]
+fn all_down_and_up_in_any_order() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut bench = serving(3, 2);
+        assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
+        bench.dead = Dest(0b111);
+        let before = bench.replicas[0].snapshot();
+        for at in order {
+            bench.restart(at);
+            bench.run_ms(700);
+        }
+        bench.run_ms(3000);
+        assert_all_agree(&bench);
+        assert_eq!(bench.replicas[0].snapshot(), before);
+    }
+}
+
+#[test]
+fn an_empty_directory_beside_a_living_group_comes_back_with_all_data() {
+    let mut bench = serving(3, 2);
+    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
+    bench.dead = bench.dead.with(ReplicaId(2));
+    assert_eq!(push_and_wait(&mut bench, 2, 2), [(2, 0)]);
+    bench.disks[1] = Disk::default();
+    bench.restart(1);
+    bench.run_ms(3000);
+    assert_all_agree(&bench);
 }

@@ -262,9 +262,7 @@ impl<'a> Frame<'a> {
                 out.put_u8(origin.0);
                 out.put_u64(mseq.0);
                 out.put_bool(*continues);
-                out.put_u32(*total);
-                out.put_u32(*offset);
-                out.put_u32(bytes.len() as u32);
+                [*total, *offset, bytes.len() as u32].iter().for_each(|&value| out.put_u32(value));
                 out.extend_from_slice(bytes);
             }
             Frame::Order { slot, time, cuts } => {
@@ -295,9 +293,7 @@ impl<'a> Frame<'a> {
             Frame::Change { number, total, offset, bytes } => {
                 out.put_u8(kind::CHANGE);
                 out.put_u32(*number);
-                out.put_u16(*total);
-                out.put_u16(*offset);
-                out.put_u16(bytes.len() as u16);
+                [*total, *offset, bytes.len() as u16].iter().for_each(|&value| out.put_u16(value));
                 out.extend_from_slice(bytes);
             }
             Frame::Probe { size, padding } => {
@@ -369,16 +365,7 @@ impl<'a> Frame<'a> {
                 attempt: r.u8("attempt")?,
             },
             kind::HELLO => Frame::Hello { config: r.u64("config")? },
-            kind::CHANGE => {
-                let (number, total, offset) = (r.u32("change number")?, r.u16("change total")?, r.u16("offset")?);
-                let length = r.u16("change length")?;
-                let bytes = r.take(usize::from(length), "change")?;
-                let inside = offset.checked_add(length).is_some_and(|end| end <= total);
-                if length == 0 || !inside || usize::from(total) > CHANGE_FRAME_BYTES_MAX {
-                    return Err(DecodeError { field: "change range" });
-                }
-                Frame::Change { number, total, offset, bytes }
-            }
+            kind::CHANGE => change(r)?,
             kind::PROBE => {
                 let (size, length) = (r.u16("probe size")?, r.u16("padding length")?);
                 Frame::Probe { size, padding: r.take(usize::from(length), "padding")? }
@@ -396,6 +383,17 @@ impl<'a> Frame<'a> {
             _ => return Err(DecodeError { field: "frame kind" }),
         })
     }
+}
+
+fn change<'a>(r: &mut Reader<'a>) -> Decoded<Frame<'a>> {
+    let (number, total, offset) = (r.u32("change number")?, r.u16("change total")?, r.u16("offset")?);
+    let length = r.u16("change length")?;
+    let bytes = r.take(usize::from(length), "change")?;
+    let inside = offset.checked_add(length).is_some_and(|end| end <= total);
+    if length == 0 || !inside || usize::from(total) > CHANGE_FRAME_BYTES_MAX {
+        return Err(DecodeError { field: "change range" });
+    }
+    Ok(Frame::Change { number, total, offset, bytes })
 }
 
 #[cfg(test)]

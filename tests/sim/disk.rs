@@ -178,6 +178,7 @@ impl Disk {
     pub fn wipe(&mut self) {
         self.crash(Tear::Nothing);
         self.synced.clear();
+        self.removed.clear();
     }
 
     /// How long something that is not waited for takes.

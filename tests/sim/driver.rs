@@ -15,7 +15,7 @@ use super::disk::{File, Lane};
 use super::marks;
 use super::net::{self, Fate};
 use super::node::cleared;
-use super::wiretap::{describe, number};
+use super::wiretap::{describe, heard, number};
 use super::world::{Bytes, Event, World};
 
 /// I10: what a replica holds of messages stays below the windows of all members, its own clients included.
@@ -62,11 +62,9 @@ impl World {
             self.tally.mark(marks::RESUMED);
         }
         let replica = Replica::recover(node.config.clone(), stored, node.clock.read(now), &mut out);
-        let me = replica.group().me();
         let aside: Vec<Slot> = damaged.iter().map(|(slot, _)| *slot).collect();
         aside.into_iter().for_each(|slot| node.disk.set_aside(slot));
         node.replica = Some(replica);
-        self.judges.chain.begins(index, me.birth, me.incarnation)?;
         self.trace.event(now, 1, index as u64, &[]);
         if self.trace.is_on() {
             self.trace.line(now, &format!("r{}", index + 1), format_args!("starts"));
@@ -206,7 +204,10 @@ impl World {
                 8 if self.plan.faults.late_disk => node.rng.below(100 * MS),
                 _ => node.rng.below(500 * US),
             };
-            self.judges.synced(index, number);
+            self.judges.synced(index, number)?;
+            if lane == Lane::Meta {
+                self.judges.chain.newest().into_iter().for_each(|view| self.wiretap.learn(view));
+            }
             self.schedule(self.now + late, Event::Durable { node: index, life, number });
         }
         if !self.burns(index, Boundary::Sync)? {
@@ -289,11 +290,13 @@ impl World {
 
     /// Hands datagrams to the network. False where the replica went down meanwhile.
     fn say(&mut self, index: usize, net: &mut Vec<(Dest, Vec<u8>)>) -> Result<bool, String> {
+        let life = self.nodes[index].life;
         for (dest, bytes) in net.drain(..) {
             if self.burns(index, Boundary::Send)? {
                 return Ok(false);
             }
-            let said = self.wiretap.sends(self.now, index, dest, &bytes)?;
+            let (header, said) = self.wiretap.sends(self.now, index, dest, &bytes)?;
+            self.judges.chain.speaks(index, &header, life)?;
             said.iter().try_for_each(|frame| self.judges.says(index, frame))?;
             self.send(index, dest, Rc::new(bytes));
         }
@@ -329,7 +332,8 @@ impl World {
         if self.trace.is_on() {
             let to: Vec<String> =
                 (1..=64).filter(|&id| dest.contains(ReplicaId(id))).map(|id| id.to_string()).collect();
-            let text = format!("-> {} {}", to.join(","), describe(&bytes));
+            let heard = if self.nodes[from].exact { String::new() } else { heard(&bytes) };
+            let text = format!("-> {}{heard} {}", to.join(","), describe(&bytes));
             self.trace.line(self.now, &format!("r{}", from + 1), format_args!("{text}"));
         }
         for to in (0..self.plan.replicas).filter(|&to| dest.contains(ReplicaId(to as u8 + 1))) {

@@ -27,6 +27,7 @@ mod streams;
 mod tally;
 mod trace;
 pub mod transcript;
+mod variants;
 mod wiretap;
 mod words;
 mod workload;
@@ -37,7 +38,7 @@ fn main() {
     let code = match options.mode {
         options::Mode::Test => runner::test(&options),
         options::Mode::Seeds => runner::seeds(&options),
-        options::Mode::Broken(ref name) => runner::broken(&options, name),
+        options::Mode::Broken(ref name) => variants::run(&options, name),
         options::Mode::Transcripts(ref directory) => transcript::run(directory.as_ref(), false),
     };
     std::process::exit(code);

@@ -145,7 +145,9 @@ impl Node {
         let overdue = replica.deadline().is_some_and(|deadline| deadline <= self.clock.read(now));
         self.spins = if overdue { self.spins + 1 } else { 0 };
         if self.spins > 1000 {
-            return Err("the loop turns and turns, and the deadline stays where it is".to_owned());
+            let (id, proposing) = (self.config.id, replica.group().change().proposing());
+            let status = replica.status();
+            return Err(format!("{id} turns and turns, and its deadline stays where it is: {proposing:?} {status}"));
         }
         Ok(())
     }
@@ -159,6 +161,8 @@ pub fn cleared(mut out: Outbox) -> Outbox {
     out.clients.clear();
     out.hang_up.clear();
     out.streams.clear();
+    out.reads.clear();
+    (out.snapshot, out.trim) = (None, None);
     out.notes.clear();
     out.marks.clear();
     out.stop = None;

@@ -8,7 +8,7 @@ use super::clock::{Nanos, MS, SECOND};
 use super::disk::{Pace, Tear};
 
 /// Whether replicas may go down before the last act, for the group goes on without them.
-pub const VIEWS_CHANGE: bool = false;
+pub const VIEWS_CHANGE: bool = true;
 
 /// Which kinds of faults a run may meet.
 #[derive(Clone, Debug)]

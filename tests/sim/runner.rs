@@ -6,20 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use ftq::broken;
-
 use super::marks;
-use super::model::brief;
 use super::options::Options;
 use super::tally::Tally;
 use super::trace::Trace;
 use super::world::World;
 
 /// Seeds of an ordinary `cargo test`, and how many of them are run twice.
-const TEST_SEEDS: u64 = 60;
+const TEST_SEEDS: u64 = 200;
 const TWICE_SEEDS: u64 = 6;
-/// Within so many seeds every broken variant is caught.
-const BROKEN_WITHIN: u64 = 1000;
 /// So many failing seeds end a run.
 const FAILURES_SHOWN: usize = 5;
 
@@ -34,7 +29,7 @@ thread_local! {
 }
 
 /// Panics are caught and told with their place: they are failures of a seed like any other.
-fn keep_panics() {
+pub fn keep_panics() {
     std::panic::set_hook(Box::new(|info| PANIC.with(|text| *text.borrow_mut() = info.to_string())));
 }
 
@@ -49,7 +44,7 @@ fn run(seed: u64, trace: bool, flip: bool) -> Outcome {
 }
 
 /// Runs seeds one after the other on each of `jobs` threads until one fails for the `failures`th time.
-fn run_all(options: &Options, failures: usize, prepare: impl Fn() + Sync) -> (Tally, Vec<(u64, String)>, u64) {
+pub fn run_all(options: &Options, failures: usize, prepare: impl Fn() + Sync) -> (Tally, Vec<(u64, String)>, u64) {
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let found = Mutex::new((Tally::default(), Vec::new(), 0));
     std::thread::scope(|scope| {
@@ -120,8 +115,7 @@ fn report(tally: &Tally, ran: u64, elapsed: f64, jobs: usize) {
 /// `cargo test`: a few seeds, some of them twice, told as the test harness would.
 pub fn test(options: &Options) -> i32 {
     keep_panics();
-    let variants = if cfg!(feature = "broken") { broken::VARIANTS } else { &[] };
-    let all = TEST_SEEDS + TWICE_SEEDS + variants.len() as u64;
+    let all = TEST_SEEDS + TWICE_SEEDS;
     println!("\nrunning {all} tests");
     let options = Options { seeds: TEST_SEEDS, from: 0, ..options.clone() };
     let (_, mut failures, _) = run_all(&options, usize::MAX, || {});
@@ -134,9 +128,7 @@ pub fn test(options: &Options) -> i32 {
         println!("test seed {seed} ... FAILED: {failure}");
         println!("    cargo test --profile sim --test sim -- --seeds 1 --from {seed} --trace");
     }
-    let many = Options { seeds: BROKEN_WITHIN, ..options };
-    let missed = variants.iter().filter(|(variant, rule)| !is_caught(&many, variant, rule)).count() as u64;
-    let failed = failures.len() as u64 + missed;
+    let failed = failures.len() as u64;
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(
         "\ntest result: {word}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n",
@@ -144,44 +136,3 @@ pub fn test(options: &Options) -> i32 {
     );
     i32::from(failed > 0) * 101
 }
-
-/// `--broken`: every variant must be caught.
-pub fn broken(options: &Options, name: &str) -> i32 {
-    keep_panics();
-    if !cfg!(feature = "broken") {
-        println!("broken variants need the feature: cargo test --features broken --profile sim --test sim -- ...");
-        return 64;
-    }
-    let wanted: Vec<_> = broken::VARIANTS.iter().filter(|(variant, _)| name == "all" || name == *variant).collect();
-    if wanted.is_empty() {
-        println!("no variant is called {name}");
-        return 64;
-    }
-    let options = Options { seeds: if options.seeds_given { options.seeds } else { BROKEN_WITHIN }, ..options.clone() };
-    let missed = wanted.iter().filter(|(variant, rule)| !is_caught(&options, variant, rule)).count();
-    println!("{} of {} variants caught", wanted.len() - missed, wanted.len());
-    i32::from(missed > 0)
-}
-
-/// Runs seeds until one fails, and says which.
-fn is_caught(options: &Options, variant: &'static str, rule: &str) -> bool {
-    let (_, failures, ran) = run_all(options, 1, || activate(variant));
-    match failures.first() {
-        Some((seed, failure)) => {
-            println!("{variant:<20} caught after {ran:>4} seeds, by seed {seed}: {}", brief(failure));
-            true
-        }
-        None => {
-            println!("{variant:<20} NOT CAUGHT in {ran} seeds ({rule})");
-            false
-        }
-    }
-}
-
-#[cfg(feature = "broken")]
-fn activate(variant: &'static str) {
-    broken::set(Some(variant));
-}
-
-#[cfg(not(feature = "broken"))]
-fn activate(_: &'static str) {}

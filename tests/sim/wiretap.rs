@@ -29,6 +29,9 @@ struct Bucket {
     at: Nanos,
 }
 
+/// What a datagram says of its sender, and of a change.
+type Said = (Header, Vec<ChangeFrame>);
+
 #[derive(Debug, Default)]
 pub struct Wiretap {
     /// Of each replica's process, for it counts its frames anew.
@@ -40,8 +43,8 @@ pub struct Wiretap {
 }
 
 impl Wiretap {
-    /// A replica hands a datagram to the network. What it says in it of a change.
-    pub fn sends(&mut self, at: Nanos, from: usize, to: Dest, bytes: &[u8]) -> Result<Vec<ChangeFrame>, String> {
+    /// A replica hands a datagram to the network. Its header, and what it says in it of a change.
+    pub fn sends(&mut self, at: Nanos, from: usize, to: Dest, bytes: &[u8]) -> Result<Said, String> {
         if bytes.len() > DATAGRAM_BYTES_MAX {
             return Err(format!("I10: a datagram of {} bytes", bytes.len()));
         }
@@ -66,7 +69,7 @@ impl Wiretap {
                 _ => {}
             }
         }
-        Ok(said)
+        Ok((header, said))
     }
 
     /// A process is gone: the next one counts its frames anew.
@@ -140,12 +143,20 @@ pub fn describe(bytes: &[u8]) -> String {
     let s = header.status;
     let mut text =
         format!("#{} sent {} known {} durable {} committed {}", header.packet, s.sent, s.known, s.durable, s.committed);
+    let flags = [(s.frozen, "frozen"), (s.leaving, "leaving"), (s.joining, "joining"), (s.accepted, "accepted")];
+    flags.iter().filter(|(set, _)| *set).for_each(|(_, flag)| text.extend([" ", flag]));
     let mut r = Reader::new(frames);
     while let Ok(frame) = Frame::decode(&mut r) {
         text.push_str(" | ");
         text.push_str(&describe_frame(&frame));
     }
     text
+}
+
+/// Whom its sender hears.
+pub fn heard(bytes: &[u8]) -> String {
+    let ids = |header: Header| header.status.heard.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>().join(",");
+    Header::decode(bytes).map_or_else(|_| String::new(), |(header, _)| format!(" hears {}", ids(header)))
 }
 
 /// Whether a datagram carries a frame of this kind.

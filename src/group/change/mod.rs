@@ -77,6 +77,11 @@ impl Change {
         self.proposal.as_ref().map(|p| (p.ballot, p.phase))
     }
 
+    /// Members-to-be that have not said READY.
+    pub fn awaited(&self) -> Vec<Run> {
+        self.proposal.as_ref().map(Proposal::awaited).unwrap_or_default()
+    }
+
     /// Whether this replica has promised a change of the view it last installed.
     pub fn is_frozen(&self) -> bool {
         self.acceptor.promised.is_some() && !is_broken("no-freeze")

@@ -118,6 +118,8 @@ impl Change {
         let may_answer = |id: &&ReplicaId| e.rank_of(**id).is_some() || around.joining.contains(*id);
         let mut expected = around.connected.keys().filter(may_answer);
         if expected.all(|id| proposal.promises.contains_key(id)) || now.since_ns(since) >= CHANGE_GATHER_NS {
+            // Where no view can be made of those who are here it is tried again after as long.
+            proposal.quorum_at = Some(now);
             self.choose(around, out);
         }
     }
@@ -171,6 +173,10 @@ impl Change {
         (proposal.phase, proposal.value) = (Phase::Prepare, None);
         if is_quorum(&e, proposal.promisers(&e)) {
             self.choose(around, out);
+        }
+        // Who was left out counts no more under this ballot: without them nothing may come of it.
+        if self.proposal.as_ref().is_some_and(|p| p.phase == Phase::Prepare) {
+            self.proposal = None;
         }
     }
 
@@ -282,6 +288,12 @@ impl Change {
 }
 
 impl Proposal {
+    /// Members-to-be that have not said READY.
+    pub(super) fn awaited(&self) -> Vec<Run> {
+        let members = self.value.iter().filter(|_| self.phase == Phase::Sync).flat_map(|value| &value.members);
+        members.filter(|run| !self.ready.contains(&run.id)).copied().collect()
+    }
+
     /// The voters of e whose promises count.
     fn promisers(&self, e: &View) -> Ranks {
         let counted =

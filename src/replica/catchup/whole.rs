@@ -1,9 +1,8 @@
-//! Whole replicas that catch up: a group of one with something in its log, and one that follows it.
+//! A whole replica that serves: a group of one with something in its log.
 
 use super::*;
-use crate::replica::follow::Got;
 use crate::replica::{Config, Input, Level, Stored, StoredFile};
-use crate::types::{Birth, ClientId, ClusterId, Digest, Incarnation, Slot};
+use crate::types::{Birth, ClientId, ClusterId, Digest, Incarnation, Run, Slot};
 use crate::wire::client::ToReplica;
 use crate::wire::digest::slot_digest;
 use crate::wire::stream::{first_frame, Fetch, Position};
@@ -121,9 +120,8 @@ fn a_whole_replica_serves_what_it_has_and_only_its_own_group() {
         let (frame, _) = first_frame(bytes).expect("within bounds").expect("whole");
         let (by, frame) = Frame::decode(frame).expect("well-formed");
         assert_eq!((by.run.id, *to), (ReplicaId(1), ReplicaId(2)));
-        let Frame::Records { number: 7, committed: Slot(40), end: Slot(40), records } = frame else {
-            panic!("{frame:?}");
-        };
+        let Frame::Records { number: 7, committed, end, records } = frame else { panic!("{frame:?}") };
+        assert_eq!((committed, end), (whole.replica.applied().0, whole.replica.applied().0));
         for record in records {
             digest = slot_digest(digest, record.slot, record.time, &[record.operations]);
             slots += 1;
@@ -131,34 +129,4 @@ fn a_whole_replica_serves_what_it_has_and_only_its_own_group() {
         }
     }
     assert_eq!((Slot(slots), digest), whole.replica.applied());
-}
-
-#[test]
-fn one_that_follows_asks_takes_and_goes_on_asking() {
-    let mut source = Whole::with_slots(40);
-    // One of two that never founds a group: it has nothing to do but to follow.
-    let mut joiner = Whole::new(2, 2);
-    joiner.replica.meta.cluster = source.replica.meta.cluster;
-    let (now, sources) = (joiner.now, [ReplicaId(1)]);
-    joiner.replica.follow.want(now, Position::default(), None, &sources);
-    let mut got = Vec::new();
-    for _ in 0..200 {
-        joiner.step(Input::Turn);
-        for (_, bytes) in std::mem::take(&mut joiner.said) {
-            source.step(Input::Stream { from: ReplicaId(2), frame: &bytes[4..] });
-        }
-        for (to, bytes) in std::mem::take(&mut source.said) {
-            assert_eq!(to, ReplicaId(2));
-            joiner.step(Input::Stream { from: ReplicaId(1), frame: &bytes[4..] });
-        }
-        while let Some(Got::Records(records)) = joiner.replica.follow.take() {
-            got.extend(records);
-        }
-    }
-    let last = got.last().expect("something came");
-    assert_eq!((got.len(), (last.slot, last.digest)), (40, source.replica.applied()));
-    assert_eq!(joiner.replica.follow.lag(), Some(0));
-    assert!(source.replica.serve.counters.requests > 5, "it asks whether there is more");
-    let deadline = joiner.replica.deadline().expect("it asks again");
-    assert!(deadline <= joiner.now.after_ns(100 * Time::MS));
 }
