@@ -194,7 +194,8 @@ fn a_partition_is_refused_on_the_small_side_and_heals() {
 fn who_was_killed_comes_back_and_a_total_restart_loses_nothing() {
     let here = Surroundings::new("who_was_killed_comes_back_and_a_total_restart_loses_nothing");
     let script = "push -v jobs a b\nkill 2\npush -v jobs c\nwait 1 3\nstart 2\nwait\n@2 size jobs\n\
-                  kill 1\nwait 2 3\nkill 2\nwait 3\n@3 push -v jobs d\nkill 3\nstart 1 2\nsleep 1\n@1 pop jobs\nstart 3\n\
+                  kill 1\nwait 2 3\nkill 2\nwait 3\n@3 push -v jobs d\n\
+                  kill 3\nstart 1 2\nsleep 1\n@1 pop jobs\nstart 3\n\
                   wait\n@1 pop jobs\n@2 pop jobs\n@3 pop -n 2 jobs\n";
     let ran = here.lab(&["--lab", "3", "--heartbeat", "20", "--suspect-after", "100"], script);
     let waits = "! not-primary not primary: view {2} of {2,3}; waiting for replica 3";
