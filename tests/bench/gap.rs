@@ -3,7 +3,7 @@
 //!
 //! Each run has a group of its own, so that no replica is kept out for failing often; the victims take turns. One
 //! client is connected to the victim, one to another replica; both know all three. A gap is the longest time between
-//! two acknowledgements from just before the failure on. Cuts need root, for a private network namespace.
+//! two acknowledgements around the failure and for a while after it. Cuts need root, for a private network namespace.
 //! `RUNS` for each kind (15), `ONLY` kinds whose name holds this, `DURABILITY`, `LOGS=1` for what the replicas say.
 
 #[allow(dead_code)]
@@ -40,6 +40,8 @@ const SILENT_MS: f64 = 700.0;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Failure {
+    /// What the machine does to two clients all the same.
+    Nothing,
     Kill,
     Pause,
     /// What the victim sends is lost.
@@ -50,11 +52,12 @@ enum Failure {
     Stop,
 }
 
-use Failure::{Cut, Deaf, Kill, Mute, Pause, Stop};
+use Failure::{Cut, Deaf, Kill, Mute, Nothing, Pause, Stop};
 
 impl Failure {
     fn name(self) -> &'static str {
         match self {
+            Nothing => "no failure",
             Kill => "kill -9",
             Pause => "pause",
             Mute => "one-way cut, from it",
@@ -68,15 +71,17 @@ impl Failure {
         matches!(self, Mute | Deaf | Cut)
     }
 
-    fn gate_ms(self) -> f64 {
+    fn gate_ms(self) -> Option<f64> {
         match self {
-            Kill | Stop => AT_ONCE_MS,
-            Pause | Mute | Deaf | Cut => SILENT_MS,
+            Nothing => None,
+            Kill | Stop => Some(AT_ONCE_MS),
+            Pause | Mute | Deaf | Cut => Some(SILENT_MS),
         }
     }
 
     fn strike(self, group: &mut Group, victim: u8) {
         match self {
+            Nothing => {}
             Kill => group.crash(victim),
             Pause => group.pause(victim),
             Mute => cut(victim, &["saddr"]),
@@ -181,14 +186,15 @@ fn main() {
     let durability = env::var("DURABILITY").unwrap_or_else(|_| "disk".to_owned());
     println!("the longest time between two acknowledged pushes, in ms, over {runs} runs; {REPLICAS} replicas");
     println!("{:<22}{:<11}{:>8}{:>8}{:>8}{:>8}  gate", "", "client", "min", "median", "p90", "max");
-    for failure in [Kill, Pause, Mute, Deaf, Cut, Stop].into_iter().filter(|failure| failure.name().contains(&only)) {
+    let kinds = [Nothing, Kill, Pause, Mute, Deaf, Cut, Stop];
+    for failure in kinds.into_iter().filter(|kind| kind.name().contains(&only)) {
         if failure.needs_rules() && !is_root() {
             println!("{:<22}skipped, needs root", failure.name());
             continue;
         }
         let victims = (1..=REPLICAS).cycle().take(runs);
         let all: Vec<[f64; 2]> = victims.map(|id| run(failure, id, &["--durability", &durability])).collect();
-        print(failure, "elsewhere", all.iter().map(|gaps| gaps[0]).collect(), Some(failure.gate_ms()));
+        print(failure, "elsewhere", all.iter().map(|gaps| gaps[0]).collect(), failure.gate_ms());
         print(failure, "at it", all.iter().map(|gaps| gaps[1]).collect(), None);
     }
 }
