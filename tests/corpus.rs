@@ -6,13 +6,19 @@
 mod bodies;
 
 use bodies::{config, host, put_entry, Driven, STREAM_CLUSTER, STREAM_NUMBER, TARGETS};
+use ftq::replica::machine::{Machine, Replies};
 use ftq::replica::Input;
 use ftq::rng::Rng;
 use ftq::types::{Birth, Digest, Epoch, GroupTime, Incarnation, Run};
 use ftq::types::{ClientId, Dest, ReplicaId, RequestNumber, SessionId, Slot};
+use ftq::wire::answer::Code;
+use ftq::wire::bundle::Bundler;
 use ftq::wire::client::{Admin, ToReplica, VERSION};
 use ftq::wire::digest::slot_digest;
-use ftq::wire::operation::{Items, QueueOperation, QueueQuery, SessionOperation, Target};
+use ftq::wire::operation::{
+    Cap, Items, PushOptions, QueueOperation, QueueQuery, Receipt, SessionOperation, Target, RECEIPTS_PER_SLOT,
+    WAIT_FOR_EVER_MS,
+};
 use ftq::wire::stream::{Fetch, Frame, Position, Record, Sender};
 use std::collections::VecDeque;
 use std::fs;
@@ -284,6 +290,61 @@ fn log_seeds() -> Seeds {
     ]
 }
 
+/// An item's whole life, one operation in each slot from slot 2 on, under numbers from 1; and its codes.
+fn life() -> Vec<(Vec<u8>, Code)> {
+    let mut list = Vec::new();
+    Items::encode(&mut list, [&b"a"[..], b"b"].into_iter());
+    let items = Items::decode(&mut ftq::wire::codec::Reader::new(&list), 2).expect("just written");
+    let target = Target::Label("life");
+    // The take is in slot 4.
+    let receipt = |k| Receipt(4 * RECEIPTS_PER_SLOT + k);
+    let keyed = PushOptions { delay_ms: 20, priority: -1, key: Some(b"key") };
+    let limit = |items| QueueOperation::Limit { target, items: Cap::At(items), bytes: Cap::Lift };
+    let take = |wait_ms| QueueOperation::Take { target, count: 2, lease_ms: 1000, wait_ms };
+    let life = [
+        (limit(4), Code::Ok),
+        (QueueOperation::Push { target, items }, Code::Ok),
+        (take(0), Code::Ok),
+        (QueueOperation::PushWith { target, options: keyed, items }, Code::Ok),
+        (QueueOperation::Push { target, items }, Code::Full),
+        (QueueOperation::Nack { receipt: receipt(0), delay_ms: 5 }, Code::Ok),
+        (QueueOperation::Bury { receipt: receipt(1) }, Code::Ok),
+        (QueueOperation::Extend { receipt: receipt(1), lease_ms: 9 }, Code::NoReceipt),
+        (QueueOperation::Kick { target, count: 9 }, Code::Ok),
+        (QueueOperation::PopWait { target, count: 9, wait_ms: 9 }, Code::Ok),
+        (QueueOperation::PopWait { target, count: 9, wait_ms: 60 }, Code::Empty),
+        (QueueOperation::Take { target, count: 1, lease_ms: 1, wait_ms: WAIT_FOR_EVER_MS }, Code::Ok),
+        (QueueOperation::PushWith { target, options: keyed, items }, Code::Ok),
+        (QueueOperation::Push { target, items }, Code::Ok),
+        (QueueOperation::Ack { receipt: Receipt(15 * RECEIPTS_PER_SLOT) }, Code::NoReceipt),
+    ];
+    let encoded = |operation: &QueueOperation<'_>| {
+        let mut bytes = Vec::new();
+        operation.encode(&mut bytes);
+        bytes
+    };
+    life.iter().map(|(operation, code)| (encoded(operation), *code)).collect()
+}
+
+/// What the corpus says of an item's life happens, so that mutations of it begin in the thick of it.
+#[test]
+fn the_life_is_lived() {
+    let (mut machine, mut replies) = (Machine::new(), Replies::default());
+    let mut bundler = Bundler::default();
+    bundler.push(SessionId::NONE, RequestNumber(1), RequestNumber(0), &[0, 1]);
+    machine.apply(Slot(1), GroupTime(0), &bundler.take(), &mut replies);
+    let session = SessionId { slot: Slot(1), position: 0, digest: 0 };
+    for (n, (operation, _)) in (1..).zip(life()) {
+        // What was answered is seen, so that a refusal holds nothing up; from 11 on answers come late.
+        bundler.push(session, RequestNumber(n), RequestNumber(10.min(n - 1)), &operation);
+        machine.apply(Slot(n + 1), GroupTime(n * 30_000_000), &bundler.take(), &mut replies);
+    }
+    let mut codes: Vec<(u64, u8)> = replies.iter().skip(1).map(|reply| (reply.number.0, reply.answer[0])).collect();
+    codes.sort();
+    let expected: Vec<(u64, u8)> = (1..).zip(life()).map(|(n, (_, code))| (n, code as u8)).collect();
+    assert_eq!(codes, expected);
+}
+
 fn apply_seeds() -> Seeds {
     let mut orderly = Vec::new();
     put_entry(&mut orderly, 1, &[]);
@@ -307,7 +368,10 @@ fn apply_seeds() -> Seeds {
         operations().iter().for_each(|operation| put_entry(&mut many, session << 6 | 6, operation));
         put_entry(&mut many, session << 6 | 62, &[0, 2]);
     }
+    let mut lived = Vec::new();
+    put_entry(&mut lived, 1, &[]);
+    life().iter().enumerate().for_each(|(n, (operation, _))| put_entry(&mut lived, (n as u8) << 2 | 2, operation));
     let mut state = ftq::replica::machine::Machine::new().snapshot();
     state[0] ^= 0;
-    vec![("orderly", orderly), ("strange", strange), ("four_sessions", many), ("a_snapshot", state)]
+    vec![("orderly", orderly), ("strange", strange), ("four_sessions", many), ("a_life", lived), ("a_snapshot", state)]
 }

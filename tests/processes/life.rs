@@ -223,18 +223,22 @@ fn a_follower_prints_what_comes() {
 fn waits_outlast_their_replica() {
     let group = Group::start(Net::any("waits_outlast_their_replica"), 3);
     let servers = format!("{},{}", group.net.address(2), group.net.address(1));
-    let mut command = command(&servers, &["pop", "-w", "jobs"]);
+    let mut command = command(&servers, &["-t", "50", "pop", "-w", "jobs"]);
     dies_with_us(&mut command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().expect("ftqc is built");
     until("it is in line", || {
         let table = group.ask(1, &["queues"], "").ok();
         table.lines().any(|line| line.split('\t').nth(5) == Some("1")).then_some(())
     });
-    // The replica it speaks to says nothing any more, so it goes to the next, and waits on.
+    // The replica it speaks to says nothing any more, long enough for the others to notice and for it to look around.
     group.pause(2);
-    group.await_status(1, "it has moved", |status| status["clients"].as_u64() >= Some(2));
+    until("the others notice", || {
+        let members = group.ask(1, &["-j", "members"], "").ok();
+        let members: Value = serde_json::from_str(&members).expect("an array");
+        (members[1]["heard_ms"].as_u64() >= Some(2_000)).then_some(())
+    });
     group.resume(2);
-    group.ask(3, &["push", "jobs", "a"], "").is(0, "");
+    group.ask(3, &["-t", "50", "push", "jobs", "a"], "").is(0, "");
     assert_eq!(ended(child), (0, "a\n".into()));
     group.ask(3, &["size", "jobs"], "").is(0, "0\n");
 }

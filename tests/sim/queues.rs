@@ -4,7 +4,7 @@
 //! It holds the promises of a queue's life: receipts only grow, an item has at most one lease, items are given out by
 //! priority and push, who waited longest is served first, limits are exact, a key counts for an hour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ftq::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, KEY_KNOWN_NS, MOMENTS_STEP, SPAN_MS_MAX};
 use ftq::types::{GroupTime, SessionId, Slot};
@@ -83,6 +83,8 @@ struct Queue {
     items: Vec<Item>,
     /// The numbers of those that are not gone, by place.
     present: BTreeMap<Place, usize>,
+    /// Those of them that are leased or delayed.
+    timed: BTreeSet<Place>,
     waiters: Vec<Waiter>,
     keys: BTreeMap<Vec<u8>, GroupTime>,
     /// Ends of what was known of keys: each is a moment of its own.
@@ -117,8 +119,17 @@ impl Queue {
 
     fn change(&mut self, slot: Slot, place: Place, state: State, tries: u32) {
         self.items[place.number as usize].becomes(slot, state, tries);
+        self.time(place, state);
         if state == State::Gone {
             self.present.remove(&place);
+        }
+    }
+
+    fn time(&mut self, place: Place, state: State) {
+        if matches!(state, State::Leased(..) | State::Delayed(_)) {
+            self.timed.insert(place);
+        } else {
+            self.timed.remove(&place);
         }
     }
 
@@ -141,7 +152,7 @@ impl Queue {
     }
 
     fn next_end(&self) -> Option<(GroupTime, End)> {
-        let items = self.present.iter().filter_map(|(&place, &number)| match self.items[number].now().0 {
+        let items = self.timed.iter().filter_map(|&place| match self.items[place.number as usize].now().0 {
             State::Leased(receipt, ends) => Some((ends, End::Lease(receipt, place))),
             State::Delayed(until) => Some((until, End::Delay(place))),
             _ => None,
@@ -155,6 +166,9 @@ impl Queue {
 
     /// Why such a push finds no room, if it does not.
     fn has_room(&self, items: &Items<'_>) -> bool {
+        if self.limit() == Limit::default() {
+            return true;
+        }
         let bytes = |number: &usize| self.items[*number].bytes.len() as u64;
         let (held, held_bytes) = (self.present.len() as u64, self.present.values().map(bytes).sum::<u64>());
         let more: u64 = items.iter().map(|item| item.len() as u64).sum();
@@ -291,6 +305,7 @@ impl Queues {
                 destroyed: None,
                 items: Vec::new(),
                 present: BTreeMap::new(),
+                timed: BTreeSet::new(),
                 waiters: Vec::new(),
                 keys: BTreeMap::new(),
                 key_ends: Vec::new(),
@@ -397,6 +412,7 @@ impl Queues {
         for bytes in items.iter() {
             let place = Place { priority: options.priority, number: queue.items.len() as u64 };
             queue.present.insert(place, queue.items.len());
+            queue.time(place, state);
             let states = vec![(slot, state, 0)];
             queue.items.push(Item { place, pushed: now, bytes: bytes.to_vec(), states });
         }
