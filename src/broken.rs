@@ -34,6 +34,11 @@ pub const VARIANTS: &[(&str, &str)] = &[
     ("delay-ignored", "8: a delayed item is not ready before its time"),
     ("kick-keeps-tries", "8: a kicked item is as if never taken"),
     ("time-runs-back", "7.3: a slot's time is at least that of the slot before it"),
+    ("install-before-durable", "5.3: a view is spoken in when meta is durable"),
+    ("ready-before-durable", "5.3: READY is said when the log is durable up to the base"),
+    ("old-view-counts", "rule 5: what carries another view's tag is not counted"),
+    ("all-applied-at-start", "6.2: start-up applies what is known to be committed, and no more"),
+    ("unordered-lost", "5.3: what no slot covers at an install is packed anew"),
 ];
 
 /// The same for the change of a view.

@@ -29,6 +29,7 @@ pub use crate::wire::view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::broken::is as is_broken;
 use crate::group::bootstrap::{Founding, Waiting};
 use crate::group::change::{Acceptor, Change};
 use crate::group::complain::Verdict;
@@ -281,7 +282,7 @@ impl Group {
             }
         }
         // A frozen member is not counted (rule 5).
-        let counts = !header.status.frozen || crate::broken::is("frozen-counts");
+        let counts = !header.status.frozen || is_broken("frozen-counts");
         if let (Some(rank), Some(regular)) = (rank.filter(|_| counts), self.regular_mut()) {
             if let Err(useless) = regular.on_status(rank, &header.status) {
                 self.drop_for(useless.into());
@@ -324,7 +325,7 @@ impl Group {
         if header.status.epoch < own {
             self.behind.insert(header.run.id);
         }
-        let regular = self.window().filter(|regular| regular.tag == header.tag)?;
+        let regular = self.window().filter(|regular| regular.tag == header.tag || is_broken("old-view-counts"))?;
         let rank = regular.view.rank_of(header.run.id)?;
         (regular.view.member(rank) == header.run).then_some(rank)
     }

@@ -164,7 +164,7 @@ impl Replica {
     }
 
     pub(super) fn meta_is_durable(&self) -> bool {
-        self.waits.meta <= self.durable_write
+        self.waits.meta <= self.durable_write || is_broken("install-before-durable")
     }
 
     /// A newer view is known. What diverges from its history is dropped, and what it starts from is committed.
@@ -187,7 +187,9 @@ impl Replica {
             self.apply_held(view.base, out);
         }
         let uncovered = self.group.end_view(self.now, view, self.machine.applied());
-        self.door.pack_again(uncovered);
+        if !is_broken("unordered-lost") {
+            self.door.pack_again(uncovered);
+        }
         self.compared = Default::default();
     }
 
@@ -222,7 +224,8 @@ impl Replica {
     fn synced(&mut self, out: &mut Outbox) {
         let Some((base, _)) = &self.waits.goal else { return };
         let base = base.slot;
-        if self.journal.synced() < base || !self.meta_is_durable() {
+        let durable = self.journal.synced() >= base || is_broken("ready-before-durable");
+        if !durable || !self.meta_is_durable() {
             return;
         }
         let applied = self.applied_end();

@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ftq::log::Meta;
-use ftq::types::{Birth, Incarnation, ReplicaId, Run, WriteNumber};
+use ftq::types::{Birth, Incarnation, ReplicaId, ViewTag, WriteNumber};
 use ftq::wire::change::ChangeFrame;
+use ftq::wire::datagram::Header;
 use ftq::wire::view::{Policy, View};
 
 /// A set of replicas, by index.
@@ -21,6 +22,8 @@ struct Memory {
     written: VecDeque<(WriteNumber, Meta)>,
     /// The life in which each of its runs has spoken.
     lives: BTreeMap<(Birth, Incarnation), u32>,
+    /// The view in which it spoke last.
+    tag: ViewTag,
 }
 
 impl Memory {
@@ -118,7 +121,8 @@ impl Chain {
             judge_memory(before, &meta)?;
         }
         let mut fresh = Vec::new();
-        for view in meta.installed.iter().chain(&meta.heard) {
+        // The first view is decided when its maker's disk has it.
+        for view in meta.installed.iter().chain(&meta.heard).filter(|view| view.epoch.0 > 1) {
             if self.decided(view)? {
                 fresh.push(view.clone());
             }
@@ -127,11 +131,17 @@ impl Chain {
         Ok(fresh)
     }
 
-    pub fn synced(&mut self, replica: usize, number: WriteNumber) {
+    pub fn synced(&mut self, replica: usize, number: WriteNumber) -> Result<(), String> {
         let memory = &mut self.nodes[replica];
         while memory.written.front().is_some_and(|(write, _)| *write <= number) {
             memory.durable = memory.written.pop_front().map(|(_, meta)| meta);
         }
+        self.first_view(replica)
+    }
+
+    fn first_view(&mut self, replica: usize) -> Result<(), String> {
+        let installed = self.nodes[replica].durable.as_ref().and_then(|meta| meta.installed.clone());
+        installed.filter(|view| view.epoch.0 == 1).map_or(Ok(()), |view| self.decided(&view).map(|_| ()))
     }
 
     /// A replica comes back with this `meta`: everything it may have spoken of must be there (what was written last
@@ -140,6 +150,7 @@ impl Chain {
         let memory = &mut self.nodes[replica];
         memory.written.clear();
         let durable = std::mem::replace(&mut memory.durable, meta.cloned());
+        self.first_view(replica)?;
         match (&durable, meta) {
             (Some(durable), Some(meta)) => judge_memory(durable, meta),
             (Some(_), None) => Err(format!("replica {} forgot all of its meta", replica + 1)),
@@ -148,12 +159,21 @@ impl Chain {
     }
 
     /// A run speaks in this life of its replica: it is durable, and no other life ever spoke as it.
-    pub fn speaks(&mut self, replica: usize, run: Run, life: u32) -> Result<(), String> {
+    pub fn speaks(&mut self, replica: usize, header: &Header, life: u32) -> Result<(), String> {
+        let run = header.run;
         let memory = &mut self.nodes[replica];
         let spoke = *memory.lives.entry((run.birth, run.incarnation)).or_insert(life);
         let durable = memory.durable.as_ref().map(|meta| (meta.birth, meta.incarnation));
         if spoke != life || durable != Some((run.birth, run.incarnation)) {
             return Err(format!("5.1: {run} speaks in life {life}, it did in {spoke}; durable is {durable:?}"));
+        }
+        if header.tag.0 != 0 && memory.tag != header.tag {
+            let spoken = self.views.values().find(|view| view.tag() == header.tag).map(|view| view.epoch);
+            let installed = memory.durable.as_ref().and_then(|meta| meta.installed.as_ref()).map(|view| view.epoch);
+            if spoken.is_none() || installed < spoken {
+                return Err(format!("5.3: {run} speaks in view {spoken:?}, durable is {installed:?}"));
+            }
+            memory.tag = header.tag;
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ use super::workload;
 /// After a refusal: how long to wait before asking again, at first and at most.
 const BACK_OFF_MIN: Nanos = 10 * MS;
 const BACK_OFF_MAX: Nanos = 640 * MS;
+/// How long it waits to be greeted.
+const GREETING_WAIT: Nanos = 1000 * MS;
 
 /// What a client does to its connections.
 #[derive(Debug)]
@@ -109,7 +111,7 @@ impl Client {
         }
     }
 
-    /// The faults stop: it behaves, and comes to its end soon. Where replicas may stay away for good, it `moves`.
+    /// The faults stop: it behaves, and comes to its end soon. Where nobody may ever answer it `moves` in time.
     pub fn calm(&mut self, moves: bool) {
         self.faulty = false;
         if moves {
@@ -117,6 +119,10 @@ impl Client {
         }
         self.to_do = self.to_do.min(5);
         self.old = None;
+    }
+
+    pub fn connection(&self) -> Option<ClientId> {
+        self.current.map(|(connection, _)| connection)
     }
 
     /// Whether nothing is left to be answered.
@@ -146,7 +152,7 @@ impl Client {
             self.leave();
             return None;
         }
-        if self.waits() && now >= self.heard_at + self.patience || by_timer && self.faulty && self.rng.chance(8_000) {
+        if self.waits() && now >= self.heard_at + self.patience() || by_timer && self.faulty && self.rng.chance(8_000) {
             tally.fault("client moved");
             self.leave();
         }
@@ -164,10 +170,18 @@ impl Client {
             self.again_at = None;
             self.greet_again(judges);
         }
-        let patience = self.waits().then_some(self.heard_at + self.patience);
+        let patience = self.waits().then_some(self.heard_at + self.patience());
         let issue = (self.to_do > 0 && self.has_room()).then_some(self.issue_at);
         let old = self.old.as_ref().map(|old| old.at);
         [patience, issue, old, self.again_at].into_iter().flatten().min().map(|at| at.max(now + 1))
+    }
+
+    /// Who is not even greeted tries elsewhere soon.
+    fn patience(&self) -> Nanos {
+        match self.current {
+            Some((_, Stage::Greeting)) => self.patience.min(GREETING_WAIT),
+            _ => self.patience,
+        }
     }
 
     fn waits(&self) -> bool {

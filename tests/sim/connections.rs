@@ -15,6 +15,9 @@ use super::world::{Bytes, Event, World};
 /// Who is none of `World::clients`: a vandal, or a transcript's client.
 pub const NO_CLIENT: usize = usize::MAX;
 
+/// The life of no replica: what was sent to a host without power is lost, and with it the connection.
+const NEVER: u32 = u32::MAX;
+
 /// One stream between a client and a replica, in order both ways.
 #[derive(Debug)]
 pub struct Connection {
@@ -104,6 +107,7 @@ impl World {
         if self.nodes[index].replica.is_none() || self.nodes[index].life != c.life {
             // Nobody is there, or one who knows nothing of this connection. A host without power says nothing.
             if self.nodes[index].host_down {
+                c.life = NEVER;
                 return Ok(());
             }
             self.schedule(self.now + 100 * US, Event::GoneAtClient { connection });

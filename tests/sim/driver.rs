@@ -204,7 +204,10 @@ impl World {
                 8 if self.plan.faults.late_disk => node.rng.below(100 * MS),
                 _ => node.rng.below(500 * US),
             };
-            self.judges.synced(index, number);
+            self.judges.synced(index, number)?;
+            if lane == Lane::Meta {
+                self.judges.chain.newest().into_iter().for_each(|view| self.wiretap.learn(view));
+            }
             self.schedule(self.now + late, Event::Durable { node: index, life, number });
         }
         if !self.burns(index, Boundary::Sync)? {
@@ -287,13 +290,13 @@ impl World {
 
     /// Hands datagrams to the network. False where the replica went down meanwhile.
     fn say(&mut self, index: usize, net: &mut Vec<(Dest, Vec<u8>)>) -> Result<bool, String> {
-        let (life, me) = (self.nodes[index].life, self.nodes[index].replica.as_ref().map(|r| r.group().me()));
+        let life = self.nodes[index].life;
         for (dest, bytes) in net.drain(..) {
             if self.burns(index, Boundary::Send)? {
                 return Ok(false);
             }
-            me.map_or(Ok(()), |me| self.judges.chain.speaks(index, me, life))?;
-            let said = self.wiretap.sends(self.now, index, dest, &bytes)?;
+            let (header, said) = self.wiretap.sends(self.now, index, dest, &bytes)?;
+            self.judges.chain.speaks(index, &header, life)?;
             said.iter().try_for_each(|frame| self.judges.says(index, frame))?;
             self.send(index, dest, Rc::new(bytes));
         }

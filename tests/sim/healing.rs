@@ -22,13 +22,21 @@ impl World {
         self.net.calm();
         let set = self.draw_healed();
         self.heal(set)?;
-        let moves = self.plan.faults.change_views();
-        self.clients.iter_mut().for_each(|client| Client::calm(client, moves));
+        for index in 0..self.clients.len() {
+            let moves = self.is_lost(&self.clients[index]);
+            self.clients[index].calm(moves);
+        }
         for index in 0..self.clients.len() {
             self.wake_client(index, false);
         }
         self.schedule(self.now + LOOK_NS, Event::Look);
         Ok(())
+    }
+
+    /// Whether the client may wait for ever where it is: at a replica that is no more, or was left to its fate.
+    fn is_lost(&self, client: &Client) -> bool {
+        let connection = client.connection().and_then(|connection| self.connections.get(&connection));
+        connection.is_none_or(|c| self.nodes[c.node].life != c.life || self.healed >> c.node & 1 == 0)
     }
 
     /// All, or a random set that can go on by what is on its disks.
@@ -105,6 +113,7 @@ impl World {
         if !self.over && self.healed != all && !self.judges.chain.covers(self.healed) {
             self.tally.fault("healed set grew");
             self.heal(all)?;
+            self.clients.iter_mut().for_each(|client| client.calm(true));
         }
         self.schedule(self.now + LOOK_NS, Event::Look);
         Ok(())

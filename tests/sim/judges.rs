@@ -50,6 +50,14 @@ impl Image {
         self.records.get(index as usize).copied()
     }
 
+    /// Nothing behind this slot is in the log.
+    fn cut(&mut self, last: Slot) {
+        self.records.truncate((last.0 - self.first) as usize);
+        self.synced = self.synced.min(last);
+        // What was written before and is not safe yet does not make what replaces it safe.
+        self.unsynced.iter_mut().for_each(|(_, upto)| *upto = (*upto).min(last));
+    }
+
     fn end(&self) -> Slot {
         Slot(self.first + self.records.len() as u64)
     }
@@ -163,19 +171,15 @@ impl Judges {
             if slot <= image.judged && old.body != held.body {
                 return Err(format!("I2: slot {slot} was applied here and is overwritten"));
             }
-            let last = Slot(slot.0 - 1);
-            image.records.truncate((last.0 - image.first) as usize);
-            image.synced = image.synced.min(last);
-            // What was written before and is not safe yet does not make what replaces it safe.
-            image.unsynced.iter_mut().for_each(|(_, upto)| *upto = (*upto).min(last));
+            image.cut(Slot(slot.0 - 1));
         }
         image.records.push(held);
         Ok(())
     }
 
     /// A replica's writes up to this number are on its disk.
-    pub fn synced(&mut self, replica: usize, number: WriteNumber) {
-        self.chain.synced(replica, number);
+    pub fn synced(&mut self, replica: usize, number: WriteNumber) -> Result<(), String> {
+        self.chain.synced(replica, number)?;
         let before = self.images[replica].synced;
         let image = &mut self.images[replica];
         while let Some(&(write, slot)) = image.unsynced.front().filter(|&&(write, _)| write <= number) {
@@ -184,6 +188,7 @@ impl Judges {
             debug_assert!(write <= number);
         }
         self.now_held(replica, before);
+        Ok(())
     }
 
     /// What lies behind `before` has become safe at this replica.
@@ -225,6 +230,13 @@ impl Judges {
         match frame {
             ChangeFrame::Accept { value, .. } => self.chain.proposed(value),
             ChangeFrame::Install { view } if self.chain.decided(view)? => self.judge_base(view)?,
+            ChangeFrame::Ready { base, .. } => {
+                let image = &self.images[replica];
+                let (safe, slot) = (image.synced.0.max(image.first), base.slot);
+                if self.waits_for_disk && safe < slot.0 && image.judged < slot {
+                    return Err(format!("5.3: replica {} is READY at slot {slot}, durable is {safe}", replica + 1));
+                }
+            }
             _ => {}
         }
         self.chain.says(replica, frame)
@@ -272,6 +284,14 @@ impl Judges {
                 self.agree(slot, held)?;
             }
             if self.agreed[index] != held.body {
+                let at_applied = self.digest_at(applied);
+                // A record that a view denied, where the log was cut and a whole state taken over.
+                if at_applied == Some(digest) {
+                    let image = &mut self.images[replica];
+                    image.cut(Slot(slot.0 - 1));
+                    image.judged = applied;
+                    break;
+                }
                 return Err(format!("I1: slot {slot} was applied with another content elsewhere"));
             }
             self.images[replica].judged = slot;

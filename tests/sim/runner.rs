@@ -13,10 +13,10 @@ use super::trace::Trace;
 use super::world::World;
 
 /// Seeds of an ordinary `cargo test`, and how many of them are run twice.
-const TEST_SEEDS: u64 = 60;
+const TEST_SEEDS: u64 = 200;
 const TWICE_SEEDS: u64 = 6;
 /// So many failing seeds end a run.
-const FAILURES_SHOWN: usize = 500;
+const FAILURES_SHOWN: usize = 5;
 
 struct Outcome {
     tally: Tally,

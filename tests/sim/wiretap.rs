@@ -29,6 +29,9 @@ struct Bucket {
     at: Nanos,
 }
 
+/// What a datagram says of its sender, and of a change.
+type Said = (Header, Vec<ChangeFrame>);
+
 #[derive(Debug, Default)]
 pub struct Wiretap {
     /// Of each replica's process, for it counts its frames anew.
@@ -40,8 +43,8 @@ pub struct Wiretap {
 }
 
 impl Wiretap {
-    /// A replica hands a datagram to the network. What it says in it of a change.
-    pub fn sends(&mut self, at: Nanos, from: usize, to: Dest, bytes: &[u8]) -> Result<Vec<ChangeFrame>, String> {
+    /// A replica hands a datagram to the network. Its header, and what it says in it of a change.
+    pub fn sends(&mut self, at: Nanos, from: usize, to: Dest, bytes: &[u8]) -> Result<Said, String> {
         if bytes.len() > DATAGRAM_BYTES_MAX {
             return Err(format!("I10: a datagram of {} bytes", bytes.len()));
         }
@@ -66,7 +69,7 @@ impl Wiretap {
                 _ => {}
             }
         }
-        Ok(said)
+        Ok((header, said))
     }
 
     /// A process is gone: the next one counts its frames anew.
