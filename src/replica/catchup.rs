@@ -70,6 +70,7 @@ impl Replica {
         let at = self.position().slot;
         if slot >= applied && slot < at {
             self.tail.cut(slot.next());
+            self.follow.stop();
             self.journal.cut(self.tail.end().unwrap_or(self.applied_end()));
         } else {
             let text = format!("replica {from} can't tell whether its history is this one's up to slot {at}");

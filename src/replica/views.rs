@@ -171,6 +171,7 @@ impl Replica {
     fn adopt(&mut self, view: &View, out: &mut Outbox) {
         self.meta.cluster = view.cluster;
         self.waits.goal = None;
+        self.follow.stop();
         if self.tail.is_empty() {
             self.fill_tail();
         }
@@ -200,6 +201,8 @@ impl Replica {
         }
         let Some(denied) = self.tail.first_denied(|epoch, slot| acceptor.keeps(epoch, slot)) else { return };
         self.tail.cut(denied);
+        // What is still to come goes on from where the log ended before.
+        self.follow.stop();
         self.journal.cut(self.tail.end().unwrap_or(self.applied_end()));
         self.marks.push(crate::marks::LOG_CUT);
     }
