@@ -20,6 +20,7 @@ marks! {
     RESTARTED "restarted without rank";
     FETCHED "slots were fetched from another replica's log";
     STATE_TAKEN "a whole state was taken over from another replica";
+    DISTRUSTED "a replica whose memory may be less than it said began without a vote";
     NACK_ORDER "an order was asked for";
     NACK_DATA "a message was asked for";
     NACK_THIRD "a gap was asked of a third member";

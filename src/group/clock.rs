@@ -6,7 +6,7 @@
 
 use crate::types::{GroupTime, Time};
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// Group time minus own time, in nanoseconds.
     offset_ns: i64,
@@ -16,6 +16,12 @@ impl Clock {
     /// A run without an earlier offset starts from the base's time.
     pub fn new(base_time: GroupTime, now: Time) -> Clock {
         Clock { offset_ns: difference(base_time, now) }
+    }
+
+    /// The next view begins at this base: no earlier than that, and no earlier than here.
+    #[must_use]
+    pub fn carried(self, base_time: GroupTime, now: Time) -> Clock {
+        Clock { offset_ns: self.offset_ns.max(difference(base_time, now)) }
     }
 
     /// An order with this time was received.
@@ -43,6 +49,16 @@ fn difference(group: GroupTime, own: Time) -> i64 {
 mod tests {
     use super::*;
     use quickcheck::quickcheck;
+
+    #[test]
+    fn it_goes_on_from_view_to_view() {
+        let mut clock = Clock::new(GroupTime(100), Time(0));
+        clock.on_order(GroupTime(1000), Time(10));
+        // The base lies behind what this member has seen; then beyond it.
+        let clock = clock.carried(GroupTime(900), Time(50));
+        assert_eq!(clock.at(Time(50)), GroupTime(1040));
+        assert_eq!(clock.carried(GroupTime(5000), Time(60)).at(Time(60)), GroupTime(5000));
+    }
 
     quickcheck! {
         fn it_never_runs_back(base: u32, orders: Vec<(u32, u16)>) -> bool {

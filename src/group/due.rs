@@ -191,7 +191,7 @@ impl Scene<'_> {
 
     /// Why this replica may propose a change now; otherwise what keeps it from it.
     pub fn may_propose(&self, around: &Surroundings) -> Result<Why, Hold> {
-        if !votes(self.view, self.me()) {
+        if !self.change.is_voter() {
             return Err(Hold::NoVote);
         }
         let why = self.is_due(around).ok_or(Hold::NotDue)?;

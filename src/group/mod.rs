@@ -32,6 +32,7 @@ use std::net::IpAddr;
 use crate::broken::is as is_broken;
 use crate::group::bootstrap::{Founding, Waiting};
 use crate::group::change::{Acceptor, Change};
+use crate::group::clock::Clock;
 use crate::group::complain::Verdict;
 use crate::group::damping::Damping;
 use crate::group::detect::Detect;
@@ -136,6 +137,8 @@ pub struct Group {
     verdicts: Vec<Verdict>,
     /// The time of the last event.
     awake: Time,
+    /// Group time as the last view left it.
+    clock: Option<Clock>,
     /// Since when this replica knows a view and has no rank.
     outside_since: Option<Time>,
     /// What an outsider has of the log: known, durable, committed.
@@ -168,6 +171,7 @@ impl Group {
             patience: Patience::default(),
             verdicts: Vec::new(),
             awake: Time(0),
+            clock: None,
             outside_since: None,
             log: [Slot(0); 3],
             joining: false,

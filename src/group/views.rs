@@ -38,6 +38,9 @@ impl Group {
         if !installed {
             self.marks.push(marks::VIEW_INSTALLED);
             let mut regular = Regular::new(view, self.me, self.settings.path_max, now, self.rng.fork());
+            if let Some(clock) = self.clock.take() {
+                regular.clock = clock.carried(regular.view.base_time, now);
+            }
             regular.count();
             self.state = State::Regular(Box::new(regular));
             (self.joining, self.outside_since) = (false, None);
@@ -68,7 +71,10 @@ impl Group {
             self.damping.on_view(now, &before, view, &left);
         }
         match std::mem::replace(&mut self.state, State::Outside) {
-            State::Regular(regular) | State::Frozen(regular) => regular.uncovered(applied),
+            State::Regular(regular) | State::Frozen(regular) => {
+                self.clock = Some(regular.clock);
+                regular.uncovered(applied)
+            }
             _ => Vec::new(),
         }
     }
@@ -104,6 +110,7 @@ impl Group {
         let view = self.newest()?.clone();
         self.damping.observe(now, &due::ready_to_join(now, &view, &self.detect));
         let around = self.around(now);
+        self.change.look_for_all(&around);
         self.change.tick(now, &around, out);
         let gone = |run: &Run| around.connected.get(&run.id) != Some(run);
         for run in self.change.awaited().into_iter().filter(gone) {
@@ -218,6 +225,11 @@ impl Group {
     /// Whether it asks to join, and has caught up.
     pub fn is_joining(&self) -> bool {
         self.joining
+    }
+
+    /// What this replica's disk holds may be less than it once said.
+    pub fn distrust(&mut self) {
+        self.change.distrust();
     }
 
     /// From now on this replica asks to be left out.

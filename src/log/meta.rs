@@ -36,6 +36,8 @@ pub struct Meta {
     pub promised: Option<Ballot>,
     /// The value accepted for the decree after `installed`, and under which ballot.
     pub accepted: Option<(Ballot, View)>,
+    /// The last run stopped by its own will, with all it had said on the disk.
+    pub clean: bool,
     /// What the driver tells of the data directory itself: inode and creation time, for it to be known again.
     pub directory: [u64; 2],
 }
@@ -93,6 +95,7 @@ impl Meta {
         self.promised.iter().for_each(|&b| put_ballot(&mut page, b));
         put_view(&mut page, self.accepted.as_ref().map(|(_, view)| view));
         self.accepted.iter().for_each(|&(b, _)| put_ballot(&mut page, b));
+        page.put_bool(self.clean);
         let length = page.len();
         assert!(length <= META_PAGE_BYTES, "the largest views fit a page of meta");
         BigEndian::write_u32(&mut page[LENGTH_AT..], length as u32);
@@ -133,8 +136,9 @@ impl Meta {
             Some(view) => Some((ballot(&mut r)?, view)),
             None => None,
         };
+        let clean = r.bool("clean")?;
         r.end("meta")?;
-        Ok(Meta { generation, id, cluster, birth, incarnation, installed, heard, promised, accepted, directory })
+        Ok(Meta { clean, generation, id, cluster, birth, incarnation, installed, heard, promised, accepted, directory })
     }
 }
 
@@ -207,6 +211,7 @@ pub(crate) mod tests {
             heard: Some(small.clone()).filter(|_| rng.chance(500_000)),
             promised: Some(promised).filter(|_| rng.chance(500_000)),
             accepted: Some((accepted, small)).filter(|_| rng.chance(500_000)),
+            clean: rng.chance(500_000),
             directory: [rng.next_u64(), rng.next_u64()],
         }
     }
@@ -228,15 +233,16 @@ pub(crate) mod tests {
             ..Meta::default()
         };
         let write = meta.write(WriteNumber(1));
-        let page = "6674714d2ca06ea80000005c0001000000000000000302000000000000001100000000000000220000000000000033"
+        let page = "6674714d1fbc47b20000005d0001000000000000000302000000000000001100000000000000220000000000000033"
             .to_owned()
             + "00000000000000440000000000000055"
             + "0000"
             + "0100000000000000040500000000000000060000000000000007"
+            + "00"
             + "00";
-        assert_eq!(page.len() / 2, 0x5c);
-        assert_eq!(hex(&write.bytes[..0x5c]), page);
-        assert!(write.bytes[0x5c..META_PAGE_BYTES].iter().all(|&b| b == 0));
+        assert_eq!(page.len() / 2, 0x5d);
+        assert_eq!(hex(&write.bytes[..0x5d]), page);
+        assert!(write.bytes[0x5d..META_PAGE_BYTES].iter().all(|&b| b == 0));
         assert_eq!(write.bytes[..META_PAGE_BYTES], write.bytes[META_PAGE_BYTES..]);
         assert_eq!(write.offset, 2 * META_PAGE_BYTES as u64);
     }

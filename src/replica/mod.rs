@@ -360,7 +360,18 @@ impl Replica {
         let alone = self.group.newest().is_none_or(|view| view.members == [self.group.me()]);
         if alone || self.group.is_let_go(now) || now.since_ns(settled) >= LEAVE_WAIT_NS {
             self.journal.hasten_mark();
+            self.write_clean(out);
             out.stop.get_or_insert(("asked to stop".into(), 0));
+        }
+    }
+
+    /// The last word of `meta` in this life: nothing said here is lost.
+    fn write_clean(&mut self, out: &mut Outbox) {
+        if self.started && !self.meta.clean && self.group.change().is_trusted() {
+            self.meta.clean = true;
+            self.meta.generation += 1;
+            let number = self.journal.number();
+            out.meta.push(self.meta.write(number));
         }
     }
 

@@ -20,25 +20,15 @@ use crate::replica::{Config, Level, Outbox, Replica, Stored};
 use crate::rng::Rng;
 use crate::types::{Birth, ClusterId, Epoch, Incarnation, Run, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
+use crate::wire::view::Durability;
 
 impl Replica {
     /// Comes up with what the disk holds. The incarnation is raised and written; nothing is said before that is
     /// durable. Where the disk contradicts the configuration, `Outbox::stop` says so.
     pub fn recover(config: Config, stored: Stored<'_>, now: Time, out: &mut Outbox) -> Replica {
         let mut rng = Rng::new(config.seed);
-        let fresh =
-            Meta { id: config.id, birth: Birth(rng.next_u64()), directory: config.directory, ..Meta::default() };
-        let mut meta = stored.meta.clone().unwrap_or(fresh);
         let founding = founding(&config);
-        if let Some(reason) = contradiction(&config, &founding, &meta, &stored.log) {
-            out.stop = Some((reason, 78));
-        }
-        if let Some(why) = distrusted(&meta, &stored) {
-            out.notes.push((Level::Warning, format!("{why}: the replica takes a new birth and joins without a vote")));
-            forget_promises(&mut meta, Birth(rng.next_u64()));
-        }
-        meta.incarnation = Incarnation(meta.incarnation.0 + 1);
-        meta.generation += 1;
+        let (meta, unclean) = next_life(&config, &founding, &stored, &mut rng, out);
         let me = Run { id: config.id, birth: meta.birth, incarnation: meta.incarnation };
         let settings = settings(&config, founding);
         let (machine, resume) = restore(&stored).unwrap_or_else(|reason| {
@@ -80,6 +70,10 @@ impl Replica {
             refusing: None,
             noted: None,
         };
+        if unclean && replica.config.durability == Durability::Memory && replica.group.newest().is_some() {
+            replica.marks.push(marks::DISTRUSTED);
+            replica.group.distrust();
+        }
         replica.refusing = Some(Refusal { code: Code::NotPrimary, message: "not primary: starting".into() });
         if let Some(torn) = &stored.log.torn {
             replica.marks.push(marks::TORN_CUT);
@@ -117,6 +111,30 @@ impl Replica {
         self.apply_held(committed.max(base), &mut out);
         out.stop.map_or(Ok(()), |(reason, _)| Err(reason))
     }
+}
+
+/// What `meta` says from now on, and whether the life before ended without a word.
+fn next_life(
+    config: &Config,
+    founding: &Founding,
+    stored: &Stored<'_>,
+    rng: &mut Rng,
+    out: &mut Outbox,
+) -> (Meta, bool) {
+    let fresh = Meta { id: config.id, birth: Birth(rng.next_u64()), directory: config.directory, ..Meta::default() };
+    let mut meta = stored.meta.clone().unwrap_or(fresh);
+    if let Some(reason) = contradiction(config, founding, &meta, &stored.log) {
+        out.stop = Some((reason, 78));
+    }
+    let unclean = stored.meta.is_some() && !std::mem::take(&mut meta.clean);
+    if let Some(why) = distrusted(&meta, stored, config) {
+        out.notes.push((Level::Warning, format!("{why}: the replica takes a new birth and joins without a vote")));
+        forget_promises(&mut meta, Birth(rng.next_u64()));
+    }
+    meta.directory = config.directory;
+    meta.incarnation = Incarnation(meta.incarnation.0 + 1);
+    meta.generation += 1;
+    (meta, unclean)
 }
 
 /// The state of the newest snapshot, and where the log goes on from it.
@@ -167,7 +185,10 @@ fn acceptor(meta: &Meta) -> Acceptor {
 }
 
 /// Why this memory must not answer for what it once said (DESIGN 5.6).
-fn distrusted(meta: &Meta, stored: &Stored<'_>) -> Option<String> {
+fn distrusted(meta: &Meta, stored: &Stored<'_>, config: &Config) -> Option<String> {
+    if meta.directory != config.directory {
+        return Some("the data directory is not the one that was written to, but a copy of it".into());
+    }
     let base = meta.installed.as_ref()?.base;
     let end = stored.log.end().max(stored.snapshot.as_ref().map_or(Slot(0), |(snapshot, _)| snapshot.slot));
     (end < base).then(|| format!("the log ends with slot {end}, but the view it belongs to starts from slot {base}"))

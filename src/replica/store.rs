@@ -165,3 +165,190 @@ impl Resume {
         Err(format!("the log goes on with slot {}, which does not follow from slot {slot}", next.record.slot))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{replay, LogWrite};
+    use crate::replica::journal::Positions;
+    use crate::types::WriteNumber;
+    use crate::wire::view::tests::view_of;
+    use std::collections::BTreeMap;
+
+    const SEGMENT_BYTES: u64 = 1000;
+
+    type Segments = BTreeMap<SegmentNumber, Vec<u8>>;
+
+    /// A journal and the disk under it.
+    struct Keeper {
+        journal: Journal,
+        disk: Segments,
+        /// The digest at each slot that was logged.
+        digests: BTreeMap<u64, (Digest, GroupTime)>,
+    }
+
+    fn found(disk: &Segments) -> Replay<'_> {
+        let segments: Vec<(SegmentNumber, &[u8])> = disk.iter().map(|(&n, bytes)| (n, &bytes[..])).collect();
+        replay(&segments)
+    }
+
+    fn at(slot: u64, digest: Digest, time: GroupTime) -> Snapshot {
+        Snapshot { slot: Slot(slot), time, digest, view: view_of(1, 1, crate::wire::view::Policy::Dynamic) }
+    }
+
+    impl Keeper {
+        fn new() -> Keeper {
+            let (disk, digests) = (Segments::new(), BTreeMap::new());
+            let resume = Resume::find(None, &Replay::default()).expect("nothing is a log");
+            Keeper { journal: Journal::new(&Replay::default(), &resume, SEGMENT_BYTES), disk, digests }
+        }
+
+        /// Logs slots, each on the disk at once.
+        fn log(&mut self, slots: std::ops::RangeInclusive<u64>, text: &[u8]) {
+            for slot in slots {
+                let (number, time, mut out) = (self.journal.number(), GroupTime(10 * slot), Vec::new());
+                self.journal.append(number, Slot(slot), time, &[text], &Positions::default(), &mut out);
+                for LogWrite { segment, offset, bytes, .. } in out {
+                    let file = self.disk.entry(segment).or_default();
+                    file.resize(offset as usize, 0);
+                    file.extend(bytes);
+                }
+                self.journal.on_durable(Time(0), number, 1);
+                let last = found(&self.disk).records.last().map(|r| (r.record.digest, r.record.time));
+                self.digests.insert(slot, last.expect("it was just written"));
+            }
+        }
+
+        fn snapshot(&self, slot: u64) -> Snapshot {
+            let (digest, time) = self.digests[&slot];
+            at(slot, digest, time)
+        }
+
+        fn resume(&self, snapshot: Option<&Snapshot>) -> Result<Resume, String> {
+            Resume::find(snapshot, &found(&self.disk))
+        }
+    }
+
+    #[test]
+    fn either_snapshot_and_what_trimming_leaves_is_the_whole() {
+        let mut keeper = Keeper::new();
+        keeper.log(1..=60, b"twenty bytes of text");
+        let (older, newer) = (keeper.snapshot(31), keeper.snapshot(47));
+        let mut store = Store::new(vec![Slot(12), older.slot, newer.slot], 0);
+        let trim = store.trim(&mut keeper.journal).expect("more than is needed");
+        assert_eq!((trim.snapshots_below, store.snapshots()), (older.slot, &[older.slot, newer.slot][..]));
+        assert!(trim.segments_below > SegmentNumber(3), "{trim:?}");
+        assert_eq!(store.trim(&mut keeper.journal), None, "once");
+        // The power may go between any two removals: lowest first, whatever is left does.
+        loop {
+            for (snapshot, next) in [(&older, 32), (&newer, 48)] {
+                let resume = keeper.resume(Some(snapshot)).expect("enough is left");
+                let log = found(&keeper.disk);
+                assert_eq!((resume.end, log.records[resume.first].record.slot), (Slot(60), Slot(next)));
+                assert_eq!((resume.digest, resume.void_through), (keeper.digests[&60].0, Slot(0)));
+            }
+            let lowest = *keeper.disk.keys().next().expect("some are left");
+            if lowest >= trim.segments_below {
+                break;
+            }
+            keeper.disk.remove(&lowest);
+        }
+        assert_eq!(keeper.journal.first_slot(), found(&keeper.disk).records.first().map(|r| r.record.slot));
+        // One more would have been too much.
+        keeper.disk.pop_first();
+        let error = keeper.resume(Some(&older)).expect_err("slots are missing");
+        assert!(error.contains("the snapshot is of slot 31"), "{error}");
+        assert!(keeper.resume(None).expect_err("no snapshot").contains("there is no snapshot"));
+    }
+
+    #[test]
+    fn a_snapshot_beyond_the_log_is_its_end() {
+        let mut keeper = Keeper::new();
+        keeper.log(1..=9, b"x");
+        let resume = keeper.resume(Some(&at(500, Digest(3), GroupTime(4)))).expect("all is in the snapshot");
+        let expected =
+            Resume { first: 9, end: Slot(500), digest: Digest(3), time: GroupTime(4), void_through: Slot(0) };
+        assert_eq!(resume, expected);
+        let journal = Journal::new(&found(&keeper.disk), &resume, SEGMENT_BYTES);
+        assert_eq!((journal.logged(), journal.synced()), (Slot(500), Slot(500)));
+    }
+
+    #[test]
+    fn a_log_left_for_another_s_state_is_void_after_a_crash_at_any_point() {
+        // The other's state is beyond the own log's end, at it, and below it.
+        for (own, other) in [(20, 33), (20, 20), (20, 14)] {
+            let mut keeper = Keeper::new();
+            keeper.log(1..=own, b"own history");
+            let snapshot = at(other, Digest(77), GroupTime(5));
+            // Before the snapshot is durable the own log is the log.
+            assert_eq!(keeper.resume(None).expect("whole").end, Slot(own));
+            // After it, and before anything else is written.
+            let resume = keeper.resume(Some(&snapshot)).expect("the snapshot counts");
+            assert_eq!((resume.first, resume.end, resume.digest), (own as usize, Slot(other), Digest(77)));
+            keeper.journal.begin_behind(snapshot.slot, snapshot.digest, snapshot.time);
+            assert_eq!((keeper.journal.synced(), keeper.journal.locate(Slot(1))), (Slot(other), None));
+            for end in other + 1..other + 12 {
+                keeper.log(end..=end, b"the other's");
+                let resume = keeper.resume(Some(&snapshot)).expect("it goes on behind the snapshot");
+                let log = found(&keeper.disk);
+                let first = &log.records[resume.first].record;
+                assert_eq!((first.slot, resume.end), (Slot(other + 1), Slot(end)), "own {own}, other {other}");
+                let journal = Journal::new(&log, &resume, SEGMENT_BYTES);
+                assert_eq!(journal.locate(Slot(other.min(own))), None, "what is void is served to nobody");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_does_not_follow_is_an_error() {
+        let mut keeper = Keeper::new();
+        keeper.log(1..=9, b"x");
+        let snapshot = Snapshot { time: GroupTime(1), ..keeper.snapshot(4) };
+        assert!(keeper.resume(Some(&snapshot)).is_ok());
+        keeper.disk.clear();
+        let resume = Resume { end: Slot(4), digest: Digest(1), ..Resume::default() };
+        keeper.journal = Journal::new(&Replay::default(), &resume, SEGMENT_BYTES);
+        keeper.log(5..=9, b"x");
+        let error = keeper.resume(Some(&snapshot)).expect_err("another history");
+        assert!(error.contains("slot 5, which does not follow from slot 4"), "{error}");
+    }
+
+    #[test]
+    fn writes_under_way_hold_back_what_counts_as_synced() {
+        let mut keeper = Keeper::new();
+        let (number, mut out): (WriteNumber, Vec<LogWrite>) = (keeper.journal.number(), Vec::new());
+        keeper.journal.append(number, Slot(1), GroupTime(1), &[b"x"], &Positions::default(), &mut out);
+        keeper.journal.begin_behind(Slot(50), Digest(5), GroupTime(6));
+        assert_eq!((keeper.journal.logged(), keeper.journal.synced()), (Slot(50), Slot(0)));
+        keeper.journal.on_durable(Time(0), number, 1);
+        assert_eq!(keeper.journal.synced(), Slot(50));
+    }
+
+    #[test]
+    fn a_snapshot_is_due_when_the_log_has_outgrown_its_bound_and_again_after_a_failure() {
+        let (mut keeper, mut store) = (Keeper::new(), Store::new(Vec::new(), 0));
+        let bound = |rank| Bound { segment_bytes: SEGMENT_BYTES, state_bytes: 0, rank: Rank(rank), members: 4 };
+        assert_eq!([0, 1, 3].map(|rank| bound(rank).bytes()), [4000, 5000, 7000]);
+        assert_eq!(Bound { state_bytes: 1 << 20, ..bound(0) }.bytes(), 1 << 18);
+        let mut slot = 0;
+        while !store.is_due(Time(1), Slot(slot), &keeper.journal, &bound(0)) {
+            slot += 1;
+            keeper.log(slot..=slot, b"x");
+        }
+        let written = keeper.journal.written_bytes();
+        assert!((4000..4200).contains(&written), "{written}");
+        assert!(!store.is_due(Time(1), Slot(slot), &keeper.journal, &bound(1)), "a later member waits longer");
+        store.ask(Slot(slot), &keeper.journal);
+        assert!(!store.is_due(Time(1), Slot(slot), &keeper.journal, &bound(0)), "one is under way");
+        assert!(!store.on_snapshot(Time(1), Slot(slot + 1), true), "nobody asked for that one");
+        assert!(store.on_snapshot(Time(1), Slot(slot), false));
+        assert!(!store.is_due(Time(SNAPSHOT_AGAIN_NS), Slot(slot), &keeper.journal, &bound(0)), "not at once");
+        let later = Time(1 + SNAPSHOT_AGAIN_NS);
+        assert!(store.is_due(later, Slot(slot), &keeper.journal, &bound(0)));
+        store.ask(Slot(slot), &keeper.journal);
+        assert!(store.on_snapshot(later, Slot(slot), true));
+        assert_eq!(store.trim(&mut keeper.journal), None, "two are kept");
+        assert_eq!(store.snapshots(), [Slot(slot)]);
+        assert!(!store.is_due(later, Slot(slot + 1), &keeper.journal, &bound(0)), "it has just been taken");
+    }
+}

@@ -22,6 +22,9 @@ struct Bench {
     /// Neither speaks nor hears.
     dead: Dest,
     disks: Vec<Disk>,
+    durability: Durability,
+    /// What the driver tells of the data directories.
+    directory: [u64; 2],
 }
 
 /// What a replica has written: segments, and `meta`.
@@ -51,7 +54,7 @@ impl Disk {
     }
 }
 
-fn config(id: u8, n: u8, seed: u64) -> Config {
+fn config(id: u8, n: u8, seed: u64, durability: Durability) -> Config {
     let ids = (1..=n).map(ReplicaId);
     let ip = |id: ReplicaId| IpAddr::from([10, 0, 0, id.0]);
     Config {
@@ -60,7 +63,7 @@ fn config(id: u8, n: u8, seed: u64) -> Config {
         peers: ids.map(|id| Peer { id, ip: ip(id) }).collect(),
         policy: Policy::Dynamic,
         min_members: 1,
-        durability: Durability::Disk,
+        durability,
         heartbeat_ms: 50,
         suspect_after_ms: 500,
         receive_buffer_bytes: 400_000,
@@ -74,12 +77,17 @@ fn config(id: u8, n: u8, seed: u64) -> Config {
 
 impl Bench {
     fn new(n: u8, loss_ppm: u32) -> Bench {
+        Bench::with(n, loss_ppm, Durability::Disk)
+    }
+
+    fn with(n: u8, loss_ppm: u32, durability: Durability) -> Bench {
         let disks = (0..n).map(|_| Disk::default()).collect();
-        let (rng, dead) = (Rng::new(7), Dest(0));
-        let mut bench = Bench { replicas: vec![], now: Time(1), rng, loss_ppm, told: vec![], dead, disks };
+        let (rng, dead, directory) = (Rng::new(7), Dest(0), [0; 2]);
+        let mut bench =
+            Bench { replicas: vec![], now: Time(1), rng, loss_ppm, told: vec![], dead, disks, durability, directory };
         for id in 1..=n {
             let mut out = Outbox::default();
-            let config = config(id, n, u64::from(id));
+            let config = config(id, n, u64::from(id), durability);
             bench.replicas.push(Replica::recover(config, Stored::default(), bench.now, &mut out));
             bench.carry_out(usize::from(id) - 1, out);
         }
@@ -92,9 +100,11 @@ impl Bench {
         let disk = &self.disks[at];
         let segments: Vec<_> = disk.segments.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();
         let meta = Meta::choose(&disk.meta).expect("whole pages");
+        let config = config(id, n, self.now.0, self.durability);
         let stored = Stored { meta, log: replay(&segments), ..Stored::default() };
         let mut out = Outbox::default();
-        self.replicas[at] = Replica::recover(config(id, n, self.now.0), stored, self.now, &mut out);
+        self.replicas[at] =
+            Replica::recover(Config { directory: self.directory, ..config }, stored, self.now, &mut out);
         self.dead = Dest(self.dead.0 & !Dest::one(ReplicaId(id)).0);
         self.carry_out(at, out);
     }
@@ -300,7 +310,11 @@ fn the_group_shrinks_one_failure_at_a_time_down_to_the_one_the_tie_break_names()
 }
 
 fn serving(n: u8, at: usize) -> Bench {
-    let mut bench = Bench::new(n, 0);
+    begun(Bench::new(n, 0), at)
+}
+
+/// A session is open at this replica.
+fn begun(mut bench: Bench, at: usize) -> Bench {
     bench.run_ms(1000);
     bench.say(at, 1, &ToReplica::Hello { version: 1 });
     bench.say(at, 1, &ToReplica::Open { token: 99 });
@@ -372,5 +386,43 @@ fn an_empty_directory_beside_a_living_group_comes_back_with_all_data() {
     bench.disks[1] = Disk::default();
     bench.restart(1);
     bench.run_ms(3000);
+    assert_all_agree(&bench);
+}
+
+/// In memory, what is acknowledged may be on no disk yet: who crashed must not be asked alone.
+#[test]
+fn memory_that_stopped_uncleanly_has_no_vote_until_all_are_here_or_it_is_in_again() {
+    let mut bench = begun(Bench::with(3, 0, Durability::Memory), 2);
+    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
+    let epoch = |bench: &Bench, at: usize| bench.replicas[at].group().newest().map(|view| view.epoch.0);
+    let before = epoch(&bench, 1);
+    // 1 and 2 are a quorum by number, but 1 may have forgotten what only 3 knows beside it.
+    bench.dead = Dest(0b111);
+    bench.restart(0);
+    bench.restart(1);
+    bench.run_ms(3000);
+    assert_eq!([0, 1].map(|at| epoch(&bench, at)), [before; 2], "no view without the third");
+    bench.restart(2);
+    bench.run_ms(3000);
+    assert_all_agree(&bench);
+    // One that crashes alone is put out by the others and joins again.
+    bench.dead = bench.dead.with(ReplicaId(1));
+    bench.run_ms(1000);
+    bench.restart(0);
+    bench.run_ms(3000);
+    assert_all_agree(&bench);
+    assert!(bench.replicas[0].group().change().is_trusted());
+}
+
+#[test]
+fn a_copy_of_a_directory_takes_a_new_birth() {
+    let mut bench = serving(3, 2);
+    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
+    let before = bench.replicas[0].group().me();
+    bench.directory = [7, 7];
+    bench.restart(0);
+    bench.run_ms(5000);
+    let after = bench.replicas[0].group().me();
+    assert!(after.birth != before.birth && after.incarnation.0 == 1);
     assert_all_agree(&bench);
 }

@@ -111,6 +111,29 @@ impl Net {
         self.on_datagrams(&format!("udp length > {}", bytes + 8));
     }
 
+    /// Nothing passes these ways any more, from the first replica to the second; all others are open. What clients and
+    /// replicas say to each other is not touched.
+    pub fn cut(&self, ways: &[(u8, u8)]) {
+        assert!(self.private, "rules need a namespace");
+        let drop = |(from, to): &(u8, u8)| format!("ip saddr 10.77.0.{from} ip daddr 10.77.0.{to} drop\n");
+        let drops: String = ways.iter().map(drop).collect();
+        let rules = format!(
+            "table ip cut {{\n}}\ndelete table ip cut\ntable ip cut {{\n\
+             chain arriving {{\ntype filter hook input priority 0\n{drops}}}\n}}\n"
+        );
+        tool("nft", &["-f", "-"], &rules);
+    }
+
+    /// The ways between two sides.
+    pub fn cut_apart(&self, one: &[u8], other: &[u8]) {
+        let pairs = one.iter().flat_map(|&a| other.iter().map(move |&b| (a, b)));
+        self.cut(&pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect::<Vec<_>>());
+    }
+
+    pub fn heal(&self) {
+        self.cut(&[]);
+    }
+
     /// Sends what replicas send each other to the relay's ports instead; what carries `mark` goes through.
     pub fn divert(&self, size: u8, relay_port: u16, mark: u32) {
         let mut rules = "table ip relay {\nchain leaving {\ntype nat hook output priority -100\n".to_owned();

@@ -23,6 +23,37 @@ impl Group {
         })
     }
 
+    /// Waits until a replica refuses for a reason that names what it waits for; clients then get that reason, at once
+    /// and when they are patient.
+    #[track_caller]
+    pub fn assert_refuses(&self, id: u8, waits_for: &str) {
+        let says = |s: &Value| s["reason"].as_str().is_some_and(|reason| reason.contains(waits_for));
+        let what = format!("replica {id} waits for {waits_for:?}");
+        self.await_status(id, &what, |s| s["primary"] == false && s["state"] != "regular" && says(s));
+        for patience in ["0", "1"] {
+            let refused = self.ask(id, &["-t", patience, "push", "jobs", "refused"], "");
+            refused.refuses(75, "ftqc: not-primary: ");
+            assert!(refused.stderr.contains(waits_for), "{}", refused.stderr);
+        }
+        assert_eq!(self.ask(id, &["-t", "0", "size", "jobs"], "").status, 75);
+        let ready = self.ask(id, &["-t", "0", "ready"], "");
+        assert_eq!(ready.status, 75, "{ready:?}");
+    }
+
+    /// Pushes one item at this replica, and goes on asking while the view is being changed.
+    #[track_caller]
+    pub fn push(&self, id: u8, item: &str) {
+        self.ask(id, &["-t", "60", "push", "jobs", item], "").is(0, "");
+    }
+
+    /// Everything there is in the queue is this, and in this order.
+    #[track_caller]
+    pub fn assert_items(&self, id: u8, items: &[&str]) {
+        let expected: String = items.iter().map(|item| format!("{item}\n")).collect();
+        let found = self.ask(id, &["-t", "60", "pop", "-n", &(items.len() + 1).to_string(), "jobs"], "");
+        assert_eq!((found.status, found.text()), (1, &expected[..]), "one more is asked for: {}", found.stderr);
+    }
+
     fn statuses(&self, ids: &[u8]) -> Option<Vec<Value>> {
         ids.iter().map(|&id| self.status(id)).collect()
     }

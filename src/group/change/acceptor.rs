@@ -169,6 +169,7 @@ impl Change {
         } else {
             self.acceptor.heard = Some(view.clone());
         }
+        self.trusted |= view.members.contains(&self.me);
         (self.acceptor.promised, self.acceptor.accepted) = (None, None);
         (self.syncing, self.live, self.round) = (None, None, 0);
         if self.proposal.as_ref().is_some_and(|p| p.phase != Phase::Install || p.value.as_ref() != Some(view)) {

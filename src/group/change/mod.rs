@@ -60,12 +60,14 @@ pub struct Change {
     /// The last sign of another proposer's ballot.
     live: Option<(Ballot, Time)>,
     leaving: bool,
+    /// What it once promised and held is still there, or everyone is here who could know better.
+    trusted: bool,
 }
 
 impl Change {
     /// Comes up with what the disk holds: a promise found there freezes the epoch as it did before.
     pub fn new(me: Run, acceptor: Acceptor) -> Change {
-        Change { me, acceptor, proposal: None, syncing: None, round: 0, live: None, leaving: false }
+        Change { me, acceptor, proposal: None, syncing: None, round: 0, live: None, leaving: false, trusted: true }
     }
 
     pub fn acceptor(&self) -> &Acceptor {
@@ -90,7 +92,24 @@ impl Change {
     /// Whether this replica's durable state answers for it in the newest view it knows.
     pub fn is_voter(&self) -> bool {
         let newest = self.acceptor.newest();
-        newest.is_some_and(|view| votes(view, self.me))
+        self.trusted && newest.is_some_and(|view| votes(view, self.me))
+    }
+
+    /// What was acknowledged here may not have reached the disk (DESIGN 5.6, `--durability memory`): promise and
+    /// accepted value stand, but this replica has no vote until every member of the newest view is here, or it is in
+    /// a view again.
+    pub fn distrust(&mut self) {
+        self.trusted = false;
+    }
+
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    /// With every member of the newest view at hand nothing can be known to somebody else only.
+    pub fn look_for_all(&mut self, around: &Surroundings) {
+        let here = |run: &Run| around.connected.get(&run.id).is_some_and(|there| there.birth == run.birth);
+        self.trusted |= self.acceptor.newest().is_some_and(|view| view.members.iter().all(here));
     }
 
     /// Whether this very run takes part in the order of the newest view: recorded by it, and not frozen.
@@ -115,7 +134,8 @@ impl Change {
         }
         let live = self.live.map(|(ballot, _)| ballot);
         let mut hasher = twox_hash::XxHash3_64::with_seed(0);
-        (self.me, &self.acceptor, proposal, &self.syncing, self.round, live, self.leaving).hash(&mut hasher);
+        let own = (self.round, live, self.leaving, self.trusted);
+        (self.me, &self.acceptor, proposal, &self.syncing, own).hash(&mut hasher);
         hasher.finish()
     }
 

@@ -46,7 +46,7 @@ impl Change {
         around: &Surroundings,
         out: &mut Vec<Action>,
     ) {
-        let Some(view) = self.acceptor.newest().filter(|view| votes(view, self.me)).cloned() else { return };
+        let Some(view) = self.acceptor.newest().filter(|_| self.is_voter()).cloned() else { return };
         let promised = self.acceptor.promised.map_or(0, |b| b.round);
         self.round = self.round.max(promised) + 1;
         let Run { id, birth, mut incarnation } = self.me;

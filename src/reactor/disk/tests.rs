@@ -1,4 +1,5 @@
 use super::*;
+use crate::types::Slot;
 use std::fs;
 use std::path::Path;
 
@@ -151,4 +152,119 @@ fn unknown_files_are_left_alone_and_a_memory_in_doubt_is_set_aside() {
     assert!(aside.join("log-0000000000000003").exists() && home.path().join("log-1").exists());
     assert!(!home.path().join("log-0000000000000003").exists());
     assert!(directory.read(crate::types::ReplicaId(1)).expect("readable").warning.is_none());
+}
+
+fn snapshot_of(slot: u64) -> crate::log::Snapshot {
+    use crate::types::{Digest, GroupTime};
+    let view = crate::wire::view::tests::view_of(1, 1, crate::wire::view::Policy::Dynamic);
+    crate::log::Snapshot { slot: Slot(slot), time: GroupTime(5), digest: Digest(6), view }
+}
+
+/// Waits for the child as the loop does.
+fn outcome(writer: &mut SnapshotWriter, pipe: Option<RawFd>) -> Outcome {
+    let mut poll = libc::pollfd { fd: pipe.expect("a child was made"), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd.
+    assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 30_000) }, 1, "the child says nothing");
+    loop {
+        if let Some(outcome) = writer.outcome() {
+            return outcome;
+        }
+    }
+}
+
+#[test]
+fn a_child_writes_a_snapshot_that_a_start_finds() {
+    let home = tempfile::tempdir().expect("a directory");
+    let directory = Directory::open(home.path()).expect("free");
+    let (mut writer, state) = (SnapshotWriter::default(), vec![9; STATE_BYTES]);
+    let pipe = writer.begin(&directory, &snapshot_of(0x2a), || state.clone());
+    let Outcome { slot, made, text } = outcome(&mut writer, pipe);
+    assert!(slot == Slot(0x2a) && made && text.contains(" bytes in "), "{text}");
+    let bytes = fs::read(home.path().join("snapshot-000000000000002a")).expect("under its name");
+    let (found, found_state) = crate::log::Snapshot::decode(&bytes).expect("whole");
+    assert_eq!((found, found_state), (snapshot_of(0x2a), &state[..]));
+    assert_eq!(directory.snapshot_slots().expect("readable"), [Slot(0x2a)]);
+    let names: Vec<_> = fs::read_dir(home.path()).expect("there").map(|e| e.expect("an entry").file_name()).collect();
+    assert_eq!(names.len(), 2, "lock and snapshot: {names:?}");
+}
+
+/// More than one step of the child.
+const STATE_BYTES: usize = 20 << 20;
+
+#[test]
+fn a_snapshot_that_cannot_be_made_is_told() {
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("data");
+    let directory = Directory::open(&path).expect("free");
+    fs::remove_dir_all(&path).expect("ours");
+    let mut writer = SnapshotWriter::default();
+    let pipe = writer.begin(&directory, &snapshot_of(7), Vec::new);
+    let Outcome { slot, made, text } = outcome(&mut writer, pipe);
+    assert!(slot == Slot(7) && !made && text.contains("cannot make"), "{text}");
+    let pipe = writer.begin(&directory, &snapshot_of(8), || panic!("no state"));
+    let Outcome { made, text, .. } = outcome(&mut writer, pipe);
+    assert!(!made && text.contains("panicked"), "{text}");
+}
+
+/// Turns until nothing is being removed.
+fn until_trimmed(disk: &mut Disk) {
+    while !disk.is_trimmed() {
+        if let Some(fd) = disk.event_fd() {
+            let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            // SAFETY: one valid pollfd.
+            assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 10_000) }, 1, "no completion within ten seconds");
+            disk.on_event();
+        }
+        disk.completed().expect("no error");
+    }
+}
+
+#[test]
+fn what_is_trimmed_goes_and_one_segment_is_used_again() {
+    for choice in ENGINES {
+        let home = tempfile::tempdir().expect("a directory");
+        let exists = |name: &str| home.path().join(name).exists();
+        for name in ["snapshot-0000000000000001", "snapshot-0000000000000002", "snapshot-2", "snapshot-new-17"] {
+            fs::write(home.path().join(name), b"x").expect("a file");
+        }
+        let mut disk = open(home.path(), choice);
+        assert!(!exists("snapshot-new-17"), "what was never finished is gone");
+        for segment in 1..=5 {
+            disk.submit(&mut vec![log(segment, segment, 0, b"old")], &mut Vec::new()).expect("submitted");
+            until_durable(&mut disk, segment).expect("no error");
+        }
+        let trim = crate::replica::Trim { segments_below: SegmentNumber(4), snapshots_below: Slot(2) };
+        disk.trim(&trim).expect("no error");
+        until_trimmed(&mut disk);
+        assert_eq!(disk.directory().segment_numbers().expect("readable"), [SegmentNumber(4), SegmentNumber(5)]);
+        assert_eq!(disk.directory().snapshot_slots().expect("readable"), [Slot(2)]);
+        assert!(exists("snapshot-2") && exists("recycled"));
+        // A start takes the recycled segment for its spare: its blocks are written.
+        drop(disk);
+        let disk = open(home.path(), choice);
+        assert!(matches!(disk.spare, Spare::Ready(_)) && !exists("recycled"), "{choice:?}");
+        assert_eq!(fs::metadata(home.path().join("spare")).expect("a spare").len(), SEGMENT_BYTES);
+    }
+}
+
+#[test]
+fn reads_are_bounded_and_end_with_the_file() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut disk = open(home.path(), DiskChoice::Blocking);
+    disk.submit(&mut vec![log(1, 1, SEGMENT_BYTES - 4, b"last")], &mut Vec::new()).expect("submitted");
+    let of = |token, segment, offset, bytes| ReadRequest {
+        token,
+        file: crate::replica::StoredFile::Segment(SegmentNumber(segment)),
+        offset,
+        bytes,
+    };
+    disk.want(&mut vec![of(1, 1, SEGMENT_BYTES - 4, 100), of(2, 9, 0, 100), of(3, 1, 0, u32::MAX)]);
+    let mut found = Vec::new();
+    let mut turns = 0;
+    while disk.has_reads() {
+        found.append(&mut disk.read_some().expect("no error"));
+        turns += 1;
+    }
+    assert_eq!((turns, &found[..2]), (2, &[(1, b"last".to_vec()), (2, Vec::new())][..]));
+    assert_eq!((found[2].0, found[2].1.len()), (3, crate::limits::READ_BYTES_MAX as usize));
 }
