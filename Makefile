@@ -23,7 +23,7 @@ TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BIN := $(TARGET_DIR)/bin
 MAN := $(wildcard man/*.[178])
 
-.PHONY: all demo test check sim bench fuzz install tools help
+.PHONY: all demo test check sim bench gap fuzz install tools help
 
 all:                ## the two static programs, in target/bin
 	@if [ ! -d "$$(rustc --print target-libdir --target $(MUSL) 2>/dev/null)" ]; then \
@@ -58,6 +58,9 @@ sim:                ## the simulator: SEEDS=n FROM=seed JOBS=n TRACE=1, or BROKE
 
 bench: all          ## throughput and latency of three replicas on this machine
 	@bash tests/bench/run.sh $(BIN)
+
+gap:                ## the time without service when a replica fails: RUNS=n ONLY=kind; as root also cuts
+	@$(CARGO) bench --quiet --bench gap
 
 fuzz:               ## each fuzz target for FUZZ_SECONDS
 	@bash tests/fuzz/run.sh $(FUZZ_SECONDS)

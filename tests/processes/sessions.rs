@@ -74,6 +74,22 @@ fn a_push_that_is_killed_and_run_again_pushes_each_line_once() {
     group.assert_agreement();
 }
 
+/// The replicas die in turn as well, and now and then all of them at once.
+#[test]
+fn a_push_that_is_killed_and_run_again_while_replicas_die() {
+    let mut group = Group::start(Net::any("a_push_that_is_killed_and_run_again_while_replicas_die"), 3);
+    push_through_deaths(&mut group, |group, round| {
+        let victims = if round % 7 == 6 { vec![1, 2, 3] } else { vec![(round % 3) as u8 + 1] };
+        victims.iter().for_each(|&id| group.crash(id));
+        victims.iter().for_each(|&id| group.launch(id));
+        if round % 2 == 0 {
+            group.await_view(&[1, 2, 3]);
+        }
+    });
+    group.assert_agreement();
+    group.assert_alive();
+}
+
 #[test]
 fn an_input_that_grew_is_gone_on_with() {
     let group = Group::start(Net::any("an_input_that_grew_is_gone_on_with"), 1);

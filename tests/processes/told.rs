@@ -2,7 +2,8 @@
 //! paused, cut off and brought back at random. The judge reads nothing but the answers and exit statuses.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -109,11 +110,26 @@ impl Series<'_> {
             // Nothing waits for this: it only picks the moment of the next failure.
             thread::sleep(Duration::from_millis(self.rng.below(900)));
         }
+        self.all_is_well();
+    }
+
+    fn all_is_well(&mut self) {
         self.group.net.heal();
-        for id in 1..=self.group.size {
+        let all: Vec<u8> = (1..=self.group.size).collect();
+        for &id in &all {
             self.wake(id);
             self.revive(id);
         }
+        self.group.await_view(&all);
+    }
+
+    /// A directory is lost while the others have all of it; that is repaired before anything else befalls.
+    fn lose(&mut self, id: u8) -> String {
+        self.all_is_well();
+        self.kill(id);
+        fs::remove_dir_all(self.group.data(id)).expect("a directory of a replica that is dead");
+        self.all_is_well();
+        format!("lose the directory of {id}")
     }
 
     fn step(&mut self) -> String {
@@ -138,6 +154,7 @@ impl Series<'_> {
                 self.group.net.cut(&[(id, to)]);
                 format!("cut the way from {id} to {to}")
             }
+            8 if self.rng.chance(500_000) => self.lose(id),
             _ => {
                 self.group.net.heal();
                 "heal".to_owned()
@@ -166,6 +183,12 @@ impl Series<'_> {
     }
 }
 
+/// Whose item this is, and which.
+fn sent(item: &str) -> Option<(u8, u32)> {
+    let (id, n) = item.split_once(' ')?;
+    Some((id.parse().ok()?, n.parse().ok()?))
+}
+
 /// Everything that clients know in the end.
 #[derive(Default)]
 struct Record {
@@ -176,42 +199,40 @@ struct Record {
 }
 
 impl Record {
-    fn judge(&self) {
-        let mut seen: BTreeMap<(u8, u32), u32> = BTreeMap::new();
+    /// What is wrong, if anything is.
+    fn judge(&self) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
         for items in &self.popped {
             let mut last: BTreeMap<u8, u32> = BTreeMap::new();
             for item in items {
-                let (id, n) = item.split_once(' ').unwrap_or_else(|| panic!("never sent: {item}"));
-                let (id, n): (u8, u32) = (id.parse().expect("a pusher"), n.parse().expect("a number"));
-                *seen.entry((id, n)).or_default() += 1;
-                if self.told(id, n) == Told::Done {
-                    let before = last.insert(id, n);
-                    assert!(before < Some(n), "pusher {id}: {n} after {before:?}");
+                let (id, n) = sent(item).ok_or_else(|| format!("no pusher's item: {item}"))?;
+                match self.told(id, n) {
+                    None => return Err(format!("never sent: {item}")),
+                    Some(Told::NotDone) => return Err(format!("refused, and there: {item}")),
+                    Some(Told::Unknown) => (),
+                    Some(Told::Done) => {
+                        let before = last.insert(id, n);
+                        if before > Some(n) {
+                            return Err(format!("pusher {id}: {n} after {before:?}"));
+                        }
+                    }
+                }
+                if !seen.insert((id, n)) {
+                    return Err(format!("there twice: {item}"));
                 }
             }
         }
-        for ((id, n), times) in &seen {
-            assert_eq!(*times, 1, "item {n} of pusher {id}");
-            assert_ne!(self.told(*id, *n), Told::NotDone, "item {n} of pusher {id} is there");
+        let pushes = self.pushed.iter().flat_map(|(id, all)| all.iter().map(|(n, told)| (*id, *n, *told)));
+        let done = pushes.filter(|(.., told)| *told == Told::Done);
+        let missing: Vec<(u8, u32)> = done.map(|(id, n, _)| (id, n)).filter(|item| !seen.contains(item)).collect();
+        if missing.len() > self.unknown_pops {
+            return Err(format!("acknowledged and gone: {missing:?}; {} pops unknown", self.unknown_pops));
         }
-        let missing: Vec<(u8, u32)> = self
-            .pushed
-            .iter()
-            .flat_map(|(id, all)| {
-                let done = all.iter().filter(|(_, told)| *told == Told::Done).map(|(n, _)| (*id, *n));
-                done.filter(|item| !seen.contains_key(item))
-            })
-            .collect();
-        assert!(
-            missing.len() <= self.unknown_pops,
-            "acknowledged and gone: {missing:?}; {} unknown",
-            self.unknown_pops
-        );
+        Ok(())
     }
 
-    fn told(&self, id: u8, n: u32) -> Told {
-        let all = self.pushed.get(&id).unwrap_or_else(|| panic!("no pusher {id}"));
-        all.get(n as usize).unwrap_or_else(|| panic!("never sent: {id} {n}")).1
+    fn told(&self, id: u8, n: u32) -> Option<Told> {
+        self.pushed.get(&id)?.get(n as usize).map(|(_, told)| *told)
     }
 
     fn count(&self, wanted: Told) -> usize {
@@ -257,13 +278,11 @@ fn clients_are_told_the_truth(test: &str, manners: Manners) {
             record.unknown_pops += unknown;
         }
     });
-    let all: Vec<u8> = (1..=group.size).collect();
-    group.await_view(&all);
     group.assert_agreement();
     let rest = group.ask(1, &["pop", "-n", "1000000", "jobs"], "");
     assert_eq!(rest.status, 1, "all there is: {}", rest.stderr);
     record.popped.push(rest.text().lines().map(str::to_owned).collect());
-    record.judge();
+    assert_eq!(record.judge(), Ok(()), "FTQ_SEED={seed}");
     let [done, refused, unknown] = [Told::Done, Told::NotDone, Told::Unknown].map(|told| record.count(told));
     let popped: Vec<usize> = record.popped.iter().map(Vec::len).collect();
     say(&format!("{test}: pushes: {done} done, {refused} not, {unknown} unknown; pops: {popped:?}"));
@@ -284,4 +303,27 @@ fn five_replicas_tell_the_truth() {
 #[test]
 fn impatient_clients_are_told_the_truth() {
     clients_are_told_the_truth("impatient_clients_are_told_the_truth", Manners { replicas: 3, patient_poppers: false });
+}
+
+/// The judge is no yes-man.
+#[test]
+fn whatever_is_wrong_is_found() {
+    let pushed: BTreeMap<u8, Vec<(u32, Told)>> =
+        [(3, vec![(0, Told::Done), (1, Told::Done), (2, Told::NotDone), (3, Told::Unknown), (4, Told::Done)])].into();
+    let judge = |popped: &[&[&str]], unknown_pops: usize| {
+        let popped = popped.iter().map(|items| items.iter().map(|&item| item.to_owned()).collect()).collect();
+        Record { pushed: pushed.clone(), popped, unknown_pops }
+            .judge()
+            .map_err(|e| e.split(':').next().map(str::to_owned))
+    };
+    let wrong = |text: &str| Err(Some(text.to_owned()));
+    assert_eq!(judge(&[&["3 0", "3 4"], &["3 1"]], 0), Ok(()));
+    assert_eq!(judge(&[&["3 0", "3 1", "3 4", "3 3"]], 0), Ok(()));
+    assert_eq!(judge(&[&["3 0", "3 4"]], 1), Ok(()));
+    assert_eq!(judge(&[&["3 0", "3 4"]], 0), wrong("acknowledged and gone"));
+    assert_eq!(judge(&[&["3 0", "3 4", "3 1"]], 0), wrong("pusher 3"));
+    assert_eq!(judge(&[&["3 0", "3 1", "3 4"], &["3 1"]], 0), wrong("there twice"));
+    assert_eq!(judge(&[&["3 0", "3 1", "3 2", "3 4"]], 0), wrong("refused, and there"));
+    assert_eq!(judge(&[&["3 0", "3 1", "3 4", "3 5"]], 0), wrong("never sent"));
+    assert_eq!(judge(&[&["3 0", "3 1", "3 4", "x"]], 0), wrong("no pusher's item"));
 }

@@ -23,6 +23,11 @@ impl Group {
         })
     }
 
+    /// Whether a replica serves in a view of exactly these.
+    pub fn is_in_view(&self, id: u8, ids: &[u8]) -> bool {
+        self.status(id).is_some_and(|s| s["primary"] == true && s["members"] == json!(ids))
+    }
+
     /// Waits until a replica refuses for a reason that names what it waits for; clients then get that reason, at once
     /// and when they are patient.
     #[track_caller]
