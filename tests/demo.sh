@@ -105,13 +105,4 @@ crashes_and_partitions() {
         "itself. Try it yourself: ftqd --lab 3"
 }
 
-a_crash() {
-    say "Last, replica 2 is killed without warning (kill -9):"
-    lab 'kill 2'
-    lab_until '! not-primary' '@1 push greetings hello?'
-    lab 'status'
-    say "The others refuse rather than guess, and say what they wait for. (Going on without a lost replica is what" \
-        "comes next in ftq's making.) Nothing that was acknowledged is gone. The demo ends here and cleans up."
-}
-
-a_crash
+crashes_and_partitions

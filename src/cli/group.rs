@@ -2,16 +2,27 @@
 
 use crate::cli::output::Output;
 use crate::cli::table::{Call, Plan, Refusal};
-use crate::client::{Answer, Ask, Error};
+use crate::client::{Answer, Ask, Error, Session};
 use crate::wire::answer::Code;
 use crate::wire::client::Admin;
 use serde_json::Value;
+use std::thread;
+use std::time::Duration;
 
 fn ask(what: Admin, print: fn(&mut Output, Result<Answer, Error>)) -> Result<Plan, Refusal> {
     Ok(Plan::Ask { ask: Ask::Admin(what), bytes: Vec::new(), print })
 }
 
-pub fn status(_: &Call<'_>) -> Result<Plan, Refusal> {
+/// Between two looks of `status --watch`.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+pub fn status(call: &Call<'_>) -> Result<Plan, Refusal> {
+    if call.options.iter().any(|(known, _)| known.name == "watch") {
+        if !call.alone {
+            return Err(Refusal::Usage("--watch never ends: it is for the command line alone".into()));
+        }
+        return Ok(Plan::Run(Box::new(watch)));
+    }
     ask(Admin::Status, |out, answer| print(out, answer, print_status))
 }
 
@@ -21,6 +32,18 @@ pub fn members(_: &Call<'_>) -> Result<Plan, Refusal> {
 
 pub fn ready(_: &Call<'_>) -> Result<Plan, Refusal> {
     ask(Admin::Ready, print_ready)
+}
+
+/// Shows the status again and again, until the program is ended.
+fn watch(session: &mut Session, out: &mut Output) {
+    loop {
+        session.submit_bytes(Ask::Admin(Admin::Status), Vec::new());
+        let answer = session.wait();
+        out.clear_screen();
+        print(out, answer, print_status);
+        out.flush();
+        thread::sleep(WATCH_EVERY);
+    }
 }
 
 /// Prints what a replica told: as it is for scripts, as `show` has it for people.
@@ -48,7 +71,9 @@ const FIRST: [&str; 8] = ["id", "incarnation", "state", "primary", "reason", "ep
 fn print_status(out: &mut Output, status: &Value) {
     let mut lines: Vec<(String, String)> = Vec::new();
     let fields = status.as_object().into_iter().flatten();
-    let rest = fields.filter(|(name, _)| !FIRST.contains(&name.as_str())).map(|(name, value)| (name.as_str(), value));
+    let rest = fields
+        .filter(|(name, _)| !FIRST.contains(&name.as_str()) && *name != "replicas")
+        .map(|(name, value)| (name.as_str(), value));
     for (name, value) in FIRST.iter().map(|name| (*name, &status[*name])).chain(rest) {
         match value {
             Value::Object(inner) => {
@@ -60,6 +85,7 @@ fn print_status(out: &mut Output, status: &Value) {
     lines.retain(|(_, value)| !value.is_empty());
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     lines.iter().for_each(|(name, value)| out.line(&format!("{name:width$}  {value}")));
+    out.columns(&HEADINGS, &rows(&status["replicas"]));
 }
 
 /// A value as people read it.
@@ -74,14 +100,18 @@ fn cell(value: &Value) -> String {
     }
 }
 
-const HEADINGS: [&str; 9] = ["id", "address", "state", "epoch", "known", "durable", "committed", "lag", "heard_ms"];
+const HEADINGS: [&str; 11] =
+    ["id", "address", "state", "epoch", "known", "durable", "committed", "lag", "heard_ms", "hears", "note"];
+
+/// The replicas, a row each; `-` for what is not known.
+fn rows(replicas: &Value) -> Vec<Vec<String>> {
+    let field = |value: &Value| Some(cell(value)).filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_string());
+    let row = |replica: &Value| HEADINGS.iter().map(|name| field(&replica[*name])).collect();
+    replicas.as_array().into_iter().flatten().map(row).collect()
+}
 
 fn print_members(out: &mut Output, members: &Value) {
-    let field = |value: &Value| Some(cell(value)).filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_string());
-    let members = members.as_array().into_iter().flatten();
-    let rows: Vec<Vec<String>> =
-        members.map(|member| HEADINGS.iter().map(|name| field(&member[*name])).collect()).collect();
-    out.table(&HEADINGS, &rows);
+    out.table(&HEADINGS, &rows(members));
 }
 
 /// `ready` has its own exit status, whatever it prints.

@@ -154,9 +154,13 @@ impl Output {
     /// Rows under these headings: aligned on a terminal, else separated by tabs and without headings.
     pub fn table(&mut self, headings: &[&str], rows: &[Vec<String>]) {
         if !self.style.terminal {
-            rows.iter().for_each(|row| self.line(&row.join("\t")));
-            return;
+            return rows.iter().for_each(|row| self.line(&row.join("\t")));
         }
+        self.columns(headings, rows);
+    }
+
+    /// Rows under these headings, aligned.
+    pub fn columns(&mut self, headings: &[&str], rows: &[Vec<String>]) {
         let width = |column: usize| {
             let cells = rows.iter().map(|row| row[column].chars().count());
             cells.chain([headings[column].chars().count()]).max().unwrap_or(0)
@@ -202,6 +206,13 @@ impl Output {
     fn write_if_full(&mut self) {
         if self.gathered.len() >= GATHERED_BYTES {
             self.flush();
+        }
+    }
+
+    /// Clears the screen of a terminal, for what is printed next.
+    pub fn clear_screen(&mut self) {
+        if self.style.terminal {
+            self.raw(b"\x1b[H\x1b[2J");
         }
     }
 

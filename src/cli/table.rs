@@ -236,7 +236,8 @@ pub static COMMANDS: &[Command] = &[
         Some(&[]), (1, 3), false, queue::limit),
     command!("drop" "LABEL" "removes a queue and what is in it" Some(&[]), (1, 1), false, queue::drop_queue),
     command!("purge" "LABEL" "removes all items; prints how many" Some(&[]), (1, 1), false, queue::purge),
-    command!("status" "" "the asked replica and its view as it sees them" Some(&[]), (0, 0), false, group::status),
+    command!("status" "[--watch]" "the asked replica, its view and the others as it sees them"
+        Some(&[long("watch", "", "again and again")]), (0, 0), false, group::status),
     command!("members" "" "every configured replica" Some(&[]), (0, 0), false, group::members),
     command!("ready" "" "whether the asked replica serves: exit 0, else 75 with the reason"
         Some(&[]), (0, 0), false, group::ready),

@@ -98,7 +98,7 @@ fn a_replica_is_shown_to_people_and_to_scripts() {
     assert_eq!(ran(&fake, json, &["ready"]), said("{\"ready\":true,\"reason\":\"\"}\n", 0));
     assert!(ran(&fake, LINES, &["status"]).0.starts_with("id       1\nstate    regular\nprimary  yes\n"));
     assert!(ran(&fake, json, &["status"]).0.starts_with("{\"id\":1,\"state\":"));
-    assert_eq!(ran(&fake, LINES, &["members"]), said("1\ta:1\tregular\t-\t-\t-\t-\t-\t-\n", 0));
+    assert_eq!(ran(&fake, LINES, &["members"]), said("1\ta:1\tregular\t-\t-\t-\t-\t-\t-\t-\t-\n", 0));
 }
 
 #[test]

@@ -242,6 +242,11 @@ impl Detect {
         self.peers.get(&id)
     }
 
+    /// Whether the process that was heard under this id is known to be gone.
+    pub fn is_gone(&self, id: ReplicaId) -> bool {
+        self.peers.get(&id).is_some_and(|p| p.refusal == Refusal::Gone)
+    }
+
     /// For the status block: the runs heard within the suspicion time, and not complained of.
     pub fn heard_list(&self, now: Time) -> Heard {
         let mut heard = Heard::default();

@@ -245,11 +245,20 @@ impl Group {
         matches!(self.state, State::Blank).then(|| self.settings.founding.waiting(now, self.me, &self.detect))
     }
 
-    /// The newest view's members that are not there: unheard, or come back as another run.
+    /// The newest view's members whose votes can't be had now: not connected with this replica, or without the disk
+    /// that they had.
     pub fn missing(&self, now: Time) -> Vec<ReplicaId> {
-        let there = |run: &Run| *run == self.me || self.detect.heard(now, run.id).is_some_and(|p| p.run == *run);
-        let members = self.newest().map(|view| view.members.as_slice()).unwrap_or_default();
-        members.iter().filter(|run| !there(run)).map(|run| run.id).collect()
+        let Some(view) = self.newest() else { return Vec::new() };
+        let votes = |id: ReplicaId| {
+            let peer = self.detect.heard(now, id).filter(|_| self.detect.connected(now, id));
+            id == self.me.id && self.change.is_voter() || peer.is_some_and(|p| change::votes(view, p.run))
+        };
+        view.members.iter().map(|run| run.id).filter(|&id| !votes(id)).collect()
+    }
+
+    /// Whether this run takes part in the order of its newest view.
+    pub fn is_ordering(&self) -> bool {
+        self.window().is_some()
     }
 
     /// The incarnation is on the disk: the replica may speak.

@@ -250,12 +250,11 @@ impl Reactor {
     }
 
     fn log_status(&self) {
-        let status = format!("status {}", self.replica.status());
-        self.logger.log(Level::Info, &status);
-        let (counters, clients) = (&self.udp.counters, self.clients.count());
-        self.logger.log(Level::Info, &format!("clients {clients}, datagrams {counters:?}"));
-        let (counters, streams) = (&self.peers.counters, self.peers.count());
-        self.logger.log(Level::Info, &format!("streams {streams}, frames {counters:?}"));
+        let datagrams = format!("{} connections; datagrams: {}", self.clients.count(), self.udp.counters);
+        let frames = format!("{} streams; frames: {}", self.peers.count(), self.peers.counters);
+        for line in self.replica.report().into_iter().chain([datagrams, frames]) {
+            self.logger.log(Level::Info, &line);
+        }
     }
 
     fn on_faults(&mut self) {

@@ -13,6 +13,7 @@ use mio::net::TcpStream;
 use mio::{Registry, Token};
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::limits::{PEER_CONNECTIONS_MAX, PEER_CONNECT_AGAIN_NS, PEER_CONNECT_WAIT_NS, PEER_IDLE_NS};
@@ -44,6 +45,14 @@ pub struct PeerCounters {
     pub strangers: u64,
     /// Connections closed because what came made no sense.
     pub malformed: u64,
+}
+
+impl fmt::Display for PeerCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PeerCounters { received, sent, dropped, faults, strangers, malformed } = self;
+        write!(f, "{received} received, {sent} sent, {dropped} dropped, {faults} lost on purpose; ")?;
+        write!(f, "{strangers} strangers, {malformed} closed for what made no sense")
+    }
 }
 
 /// All streams of a replica with other replicas.

@@ -110,7 +110,7 @@ fn check(options: &Options) -> Result<String, Exit> {
         let founding = Founding { book, policy, min_members, durability };
         let founded = found.meta.as_ref().and_then(|meta| meta.installed.as_ref());
         if let Some(differs) = founded.and_then(|view| founding.founded(view).err()) {
-            let message = format!("the group was founded with another value of {differs}");
+            let message = format!("{differs} differs from what the group was founded with");
             return Err(Exit::configuration(message));
         }
         text += &format!("data directory {}: {}\n", path.display(), describe(&found));

@@ -4,6 +4,7 @@
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -44,6 +45,17 @@ pub struct UdpCounters {
     pub refused: u64,
     /// Anything else: no route, no memory.
     pub failed: u64,
+}
+
+impl fmt::Display for UdpCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UdpCounters { received, strangers, sent, faults, full, too_long, refused, failed } = self;
+        write!(
+            f,
+            "{received} received, {strangers} of them from strangers; {sent} sent; not sent: {full} for a full "
+        )?;
+        write!(f, "buffer, {too_long} too long, {refused} refused, {failed} failed, {faults} lost on purpose")
+    }
 }
 
 /// The connected socket to one peer.

@@ -101,6 +101,11 @@ impl Replica {
         self.group.set_log(known, durable, applied, joining && self.leaving.is_none());
     }
 
+    /// Slots still to come before this replica is where the others are, while it catches up.
+    pub fn lag(&self) -> Option<u64> {
+        self.follow.lag()
+    }
+
     /// Whether this replica has no rank and others order on without it.
     fn is_outsider(&self) -> bool {
         let view = self.group.newest().filter(|_| self.started && self.group.window().is_none());

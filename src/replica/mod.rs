@@ -16,6 +16,7 @@ pub mod machine;
 pub mod read;
 mod recover;
 mod requests;
+mod roster;
 pub mod serve;
 pub mod session;
 pub mod status;
@@ -440,14 +441,15 @@ impl Replica {
     /// Looks at whether requests can be taken, and notes each change in one line.
     fn look_around(&mut self, out: &mut Outbox) {
         let reason = self.reason();
-        if self.noted.as_ref() != Some(&reason) {
-            out.notes.push((Level::Info, self.summary().1));
-            self.noted = Some(reason.clone());
-        }
         let code = if self.compared.diverged() { Code::Internal } else { Code::NotPrimary };
         // What can't be ordered for a moment waits: a change of the view is soon over.
         let patient = self.group.newest().is_some() && !self.group.is_secondary(self.now);
-        let reason = reason.filter(|_| !patient || self.compared.diverged());
+        let passes = patient && reason.is_some() && !self.compared.diverged();
+        if self.noted.as_ref() != Some(&reason) && !passes {
+            out.notes.push((Level::Info, self.summary().1));
+            self.noted = Some(reason.clone());
+        }
+        let reason = reason.filter(|_| !passes);
         self.refusing = reason.map(|reason| Refusal { code, message: format!("not primary: {reason}") });
         if self.leaving.is_some() {
             self.refusing = Some(Refusal { code: Code::Stopping, message: "this replica is stopping".into() });

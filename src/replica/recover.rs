@@ -50,11 +50,11 @@ impl Replica {
             machine,
             cluster_if_founding: ClusterId(rng.next_u64().max(1)),
             config,
+            waits: Waits::after(meta.heard.as_ref().or(meta.installed.as_ref())),
             meta,
             start: WriteNumber(0),
             started: false,
             durable_write: WriteNumber(0),
-            waits: Waits::default(),
             tail: Tail::default(),
             applied_epoch: stored.snapshot.as_ref().map_or(Epoch(0), |(snapshot, _)| snapshot.view.epoch),
             follow: Follow::new(me),
@@ -214,5 +214,5 @@ fn contradiction(config: &Config, founding: &Founding, meta: &Meta, log: &Replay
         return lost.then(|| "the data directory holds a log but no view that it belongs to".into());
     };
     let differs = founding.founded(view).err()?;
-    Some(format!("the group was founded with another value of {differs}"))
+    Some(format!("{differs} differs from what the group was founded with"))
 }

@@ -1,9 +1,11 @@
-//! What a replica tells of itself: the JSON of `ftqc status`, `members` and `ready`, and the line for systemd.
+//! What a replica tells of itself: the JSON of `ftqc status` and `ready`, why it waits, and the line for systemd.
 
 use serde_json::{json, Value};
 
 use crate::group::bootstrap::Waiting;
+use crate::group::quorum::{is_quorum, Ranks};
 use crate::group::State;
+use crate::replica::roster::{list, set};
 use crate::replica::Replica;
 use crate::types::ReplicaId;
 use crate::wire::view::View;
@@ -21,7 +23,7 @@ impl Replica {
                 Some(Waiting::Differs(ids)) => {
                     format!("blank; {} started with another book or other policies", replicas(&ids))
                 }
-                Some(Waiting::NotBlank(ids)) => format!("blank; {} part of a group already", replicas(&ids)),
+                Some(Waiting::NotBlank(ids)) => format!("blank; about to join the group of {}", replicas(&ids)),
                 Some(Waiting::ForTheView) | None => "blank; waiting for view 1".into(),
             }),
             State::Regular(_) if !self.group().is_secondary(self.now()) => None,
@@ -32,17 +34,20 @@ impl Replica {
     /// Why this replica, which knows a view, does not order in it.
     fn why_outside(&self) -> Option<String> {
         let (view, missing) = (self.view()?, self.group().missing(self.now()));
-        let (me, members) = (self.group().me().id, view.members_text());
-        Some(if self.group().hears_active_primary(self.now(), view) {
-            format!("replica {me} is joining view {members}")
-        } else if missing.is_empty() {
+        let members = view.members_text();
+        if !self.group().is_ordering() && self.group().hears_active_primary(self.now(), view) {
+            return Some(format!("joining view {members}"));
+        }
+        let there = votes_but(view, &missing);
+        let enough = is_quorum(view, there) && there.count() >= usize::from(view.min_members);
+        Some(if missing.is_empty() || enough {
             format!("view {members} is being changed")
         } else {
             waiting_for(view, &missing)
         })
     }
 
-    fn state_name(&self) -> &'static str {
+    pub(super) fn state_name(&self) -> &'static str {
         match self.group().state() {
             State::Starting | State::Blank => "blank",
             _ if self.group().is_secondary(self.now()) => "secondary",
@@ -92,37 +97,8 @@ impl Replica {
             "buffered_bytes": self.buffered_bytes(),
             "datagram_bytes": self.group().regular().map(|r| r.datagram_bytes()),
             "drops": drops,
+            "replicas": self.members(),
         })
-    }
-
-    /// The JSON array of `ftqc members`: every configured replica as this one sees it.
-    pub fn members(&self) -> Value {
-        let ahead = self.known();
-        let rows = self.config().book.iter().map(|entry| {
-            let (me, peer) = (entry.id == self.group().me().id, self.group().detect().peer(entry.id));
-            let rank = self.view().and_then(|v| v.rank_of(entry.id));
-            let report = self.group().regular().and_then(|r| rank.map(|rank| *r.commit.report(rank)));
-            let heard_ms = peer.map(|p| self.now().since_ns(p.heard_at) / crate::types::Time::MS);
-            let state = match (me, self.group().detect().heard(self.now(), entry.id)) {
-                (true, _) => self.state_name(),
-                (_, None) => "unheard",
-                (_, Some(peer)) if self.view().is_some_and(|v| v.members.contains(&peer.run)) => "regular",
-                (_, Some(peer)) if peer.blank.is_some() => "blank",
-                (_, Some(_)) => "secondary",
-            };
-            json!({
-                "id": entry.id.0,
-                "address": entry.address,
-                "state": state,
-                "epoch": self.view().filter(|_| rank.is_some()).map(|v| v.epoch.0),
-                "known": report.map(|r| r.known.0),
-                "durable": report.map(|r| r.durable.0),
-                "committed": report.map(|r| r.committed.0),
-                "lag": report.map(|r| ahead.0.saturating_sub(r.known.0)),
-                "heard_ms": if me { Some(0) } else { heard_ms },
-            })
-        });
-        Value::Array(rows.collect())
     }
 
     /// The JSON object of `ftqc ready`.
@@ -141,21 +117,25 @@ impl Replica {
     }
 }
 
-/// `view {1,3} of {1,2,3}; waiting for replica 2`.
+/// The votes of a view that are not missing.
+fn votes_but(view: &View, missing: &[ReplicaId]) -> Ranks {
+    let there = view.members.iter().filter(|m| !missing.contains(&m.id));
+    Ranks::of(there.filter_map(|m| view.rank_of(m.id)))
+}
+
+/// `view {1,3} of {1,2,3}; waiting for replica 2`: who is there of how many, and who could end the wait.
 fn waiting_for(view: &View, missing: &[ReplicaId]) -> String {
-    let there: Vec<String> =
-        view.members.iter().filter(|m| !missing.contains(&m.id)).map(|m| m.id.to_string()).collect();
-    format!("view {{{}}} of {}; waiting for {}", there.join(","), view.members_text(), replicas(missing))
+    let there: Vec<ReplicaId> = view.members.iter().map(|m| m.id).filter(|id| !missing.contains(id)).collect();
+    format!("view {} of {}; waiting for {}", set(&there), view.members_text(), replicas(missing))
 }
 
 /// `replica 2`, `replicas 2, 3`.
-fn replicas(ids: &[ReplicaId]) -> String {
-    let list: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
-    format!("{} {}", if ids.len() == 1 { "replica" } else { "replicas" }, list.join(", "))
+pub(super) fn replicas(ids: &[ReplicaId]) -> String {
+    format!("{} {}", if ids.len() == 1 { "replica" } else { "replicas" }, list(ids, ", "))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::log::Meta;
     use crate::replica::{Config, Input, Outbox, Stored};
@@ -189,7 +169,7 @@ mod tests {
     }
 
     /// The same, once all its writes are done.
-    fn started(configured: u8, meta: Option<Meta>) -> Replica {
+    pub fn started(configured: u8, meta: Option<Meta>) -> Replica {
         let (mut replica, mut out) = starting(configured, meta);
         for _ in 0..9 {
             let numbers = out.log.iter().map(|w| w.number).chain(out.meta.iter().map(|w| w.number));
@@ -236,20 +216,6 @@ mod tests {
             assert_eq!(status[field], *value, "{field}");
         }
         assert_eq!(status["reason"], json!("blank; waiting for replicas 2, 3"));
-    }
-
-    #[test]
-    fn members_lists_every_configured_replica() {
-        let members = started(2, None).members();
-        let row = |k: usize| (members[k]["id"].clone(), members[k]["state"].clone(), members[k]["heard_ms"].clone());
-        assert_eq!(row(0), (json!(1), json!("blank"), json!(0)));
-        assert_eq!(row(1), (json!(2), json!("unheard"), json!(null)));
-        assert_eq!((members[1]["address"].clone(), members[2].clone()), (json!("h2:7400"), json!(null)));
-        let members = started(1, None).members();
-        assert_eq!(
-            (&members[0]["state"], &members[0]["epoch"], &members[0]["lag"]),
-            (&json!("regular"), &json!(1), &json!(0))
-        );
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! Everything a frame of the change depends on is written before it, on one line of write numbers; it leaves when the
 //! last of them is durable. Nothing is appended to the log for another view before `meta` says that this one is over.
 
+use std::collections::BTreeMap;
+
 use crate::broken::is as is_broken;
 use crate::group::change::{Acceptor, Action};
+use crate::group::complain::Reason;
 use crate::replica::tail::Held;
 use crate::replica::{Level, Outbox, Replica};
 use crate::types::{ReplicaId, Run, Slot, WriteNumber};
@@ -20,6 +23,36 @@ pub(super) struct Waits {
     meta: WriteNumber,
     /// How far the log is to be brought, and who has it.
     pub(super) goal: Option<(LogEnd, Vec<ReplicaId>)>,
+    /// For the log: the newest view that a line was written about, and of whom this replica complained in it.
+    told: Option<View>,
+    complaints: BTreeMap<ReplicaId, Reason>,
+}
+
+impl Waits {
+    /// Nothing, for one that comes back with this view.
+    pub(super) fn after(view: Option<&View>) -> Waits {
+        Waits { told: view.cloned(), ..Waits::default() }
+    }
+
+    /// `view 3: {1,2}; replica 3 left: nothing was heard of it; replica 2 joined`, against the last one so told.
+    fn tell(&mut self, view: &View) -> String {
+        let (before, reasons) = (self.told.replace(view.clone()), std::mem::take(&mut self.complaints));
+        let mut text = format!("view {}: {}", view.epoch, view.members_text());
+        let before = before.map(|before| before.members).unwrap_or_default();
+        if before.is_empty() {
+            return text;
+        }
+        let has = |members: &[Run], id: ReplicaId| members.iter().any(|run| run.id == id);
+        for run in before.iter().filter(|run| !has(&view.members, run.id)) {
+            let reason = reasons.get(&run.id).map(|reason| format!(": {reason}"));
+            text += &format!("; replica {} left{}", run.id, reason.unwrap_or_default());
+        }
+        for run in view.members.iter().filter(|run| !before.contains(run)) {
+            let how = if has(&before, run.id) { "was started again" } else { "joined" };
+            text += &format!("; replica {} {how}", run.id);
+        }
+        text
+    }
 }
 
 impl Replica {
@@ -50,6 +83,11 @@ impl Replica {
         for verdict in self.group.take_verdicts() {
             let (id, reason) = (verdict.run.id, verdict.reason);
             let text = if verdict.made { "complains of" } else { "complains no more of" };
+            if verdict.made {
+                self.waits.complaints.insert(id, reason);
+            } else {
+                self.waits.complaints.remove(&id);
+            }
             out.notes.push((Level::Info, format!("{text} replica {id}: {reason}")));
         }
     }
@@ -155,7 +193,7 @@ impl Replica {
             if let Some(regular) = self.group.regular().filter(|regular| Some(regular.tag) != before) {
                 let (view, tail) = (&regular.view, self.tail.is_empty());
                 assert!(tail && self.journal.logged() == view.base, "a view begins where every log ends");
-                out.notes.push((Level::Info, format!("view {} installed: {}", view.epoch, view.members_text())));
+                out.notes.push((Level::Info, self.waits.tell(view)));
                 self.reads.start_again();
             }
         }
@@ -192,6 +230,10 @@ impl Replica {
             self.door.pack_again(uncovered);
         }
         self.compared = Default::default();
+        if !view.members.contains(&self.group.me()) {
+            let then = if self.leaving.is_some() { "which may stop" } else { "which is to join" };
+            out.notes.push((Level::Info, format!("{}; without this replica, {then}", self.waits.tell(view))));
+        }
     }
 
     /// Drops from the log what this replica's newest view denies.
@@ -239,5 +281,29 @@ impl Replica {
             self.group.synced(own, &mut actions);
             self.act(actions, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Epoch, Incarnation};
+    use crate::wire::view::tests::view_of;
+    use crate::wire::view::Policy;
+
+    #[test]
+    fn a_view_is_told_by_what_changed() {
+        let view = view_of(3, 3, Policy::Dynamic);
+        let next = |epoch, members: Vec<Run>| View { epoch: Epoch(epoch), members, ..view.clone() };
+        let again = |run: Run| Run { incarnation: Incarnation(run.incarnation.0 + 1), ..run };
+        let mut waits = Waits::after(None);
+        assert_eq!(waits.tell(&view), format!("view {}: {{1,2,3}}", view.epoch));
+        waits.complaints.insert(ReplicaId(2), Reason::Silent);
+        let [one, two, three] = [0, 1, 2].map(|k| view.members[k]);
+        let text = waits.tell(&next(7, vec![one, three]));
+        assert_eq!(text, "view 7: {1,3}; replica 2 left: nothing was heard of it");
+        let text = waits.tell(&next(8, vec![one, two, again(three)]));
+        assert_eq!(text, "view 8: {1,2,3}; replica 2 joined; replica 3 was started again");
+        assert_eq!(waits.tell(&next(9, vec![two, again(three)])), "view 9: {2,3}; replica 1 left");
     }
 }

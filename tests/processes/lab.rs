@@ -175,11 +175,33 @@ fn a_partition_is_refused_on_the_small_side_and_heals() {
     let mut ask = |command: &str| ask(&mut lab, &mut answers, command);
     assert_eq!(ask("push -v jobs x"), "1");
     assert_eq!(ask("partition 1 / 2,3"), "ok");
-    until("the small side refuses", || ask("@1 push jobs y").starts_with("! not-primary").then_some(()));
+    let refusal = "not primary: view {1} of {1,2,3}; waiting for replicas 2, 3";
+    until("the small side refuses and says why", || ask("@1 push jobs y").ends_with(refusal).then_some(()));
+    assert_eq!(ask("wait 2 3"), "ok");
+    assert_eq!(ask("@2 push -v jobs y"), "1");
+    let told: Value = serde_json::from_str(&ask("@1 status --json")).expect("one object");
+    let of = |id: usize, name: &str| told["replicas"][id - 1][name].clone();
+    assert_eq!((&told["state"], &told["primary"]), (&"secondary".into(), &false.into()), "{told}");
+    assert_eq!((of(1, "state"), of(2, "state")), ("secondary".into(), "unheard".into()), "{told}");
+    assert_eq!((of(3, "note"), of(3, "epoch")), ("nothing is heard of it".into(), 1.into()), "{told}");
     assert_eq!(ask("heal"), "ok");
     assert_eq!(ask("wait"), "ok");
     assert_eq!(ask("@1 push -v jobs z"), "1");
     end(lab, libc::SIGTERM);
+}
+
+#[test]
+fn who_was_killed_comes_back_and_a_total_restart_loses_nothing() {
+    let here = Surroundings::new("who_was_killed_comes_back_and_a_total_restart_loses_nothing");
+    let script = "push -v jobs a b\nkill 2\npush -v jobs c\nwait 1 3\nstart 2\nwait\n@2 size jobs\n\
+                  kill 1\nwait 2 3\nkill 2\nwait 3\n@3 push -v jobs d\n\
+                  kill 3\nstart 1 2\nsleep 1\n@1 pop jobs\nstart 3\n\
+                  wait\n@1 pop jobs\n@2 pop jobs\n@3 pop -n 2 jobs\n";
+    let ran = here.lab(&["--lab", "3", "--heartbeat", "20", "--suspect-after", "100"], script);
+    let waits = "! not-primary not primary: view {2} of {2,3}; waiting for replica 3";
+    let expected = format!("2\nok\n1\nok\nok\nok\n3\nok\nok\nok\nok\n1\nok\nok\nok\n{waits}\nok\nok\na\nb\nc\nd\n");
+    ran.is(75, &expected);
+    here.is_empty();
 }
 
 fn end(mut lab: Child, signal: i32) -> i32 {

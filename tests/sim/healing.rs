@@ -109,6 +109,11 @@ impl World {
     pub fn look(&mut self) -> Result<(), String> {
         self.over = self.unfinished().is_none();
         self.tally.settled_ns_max = self.now - self.healed_at;
+        // Whoever went to a replica that is left to its fate since then must not wait there for ever.
+        for index in (0..self.clients.len()).filter(|&index| self.is_lost(&self.clients[index])).collect::<Vec<_>>() {
+            self.clients[index].calm(true);
+            self.wake_client(index, false);
+        }
         let all = (1 << self.plan.replicas) - 1;
         if !self.over && self.healed != all && !self.judges.chain.covers(self.healed) {
             self.tally.fault("healed set grew");
