@@ -158,7 +158,7 @@ pub const JOIN_DEBOUNCE_NS: u64 = 100 * 1_000_000;
 /// How long a replica that was put out for the second time waits before it is let in again; doubled each time.
 pub const REJOIN_WAIT_NS: u64 = 1_000 * 1_000_000;
 /// And at most.
-pub const REJOIN_WAIT_MAX_NS: u64 = 60_000 * 1_000_000;
+pub const REJOIN_WAIT_MAX_NS: u64 = 16_000 * 1_000_000;
 /// One that was not put out for this long begins anew.
 pub const REJOIN_CALM_NS: u64 = 120_000 * 1_000_000;
 const _: () = assert!(REJOIN_CALM_NS > REJOIN_WAIT_MAX_NS, "no wait is forgotten before it is over");

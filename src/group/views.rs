@@ -117,7 +117,8 @@ impl Group {
             self.change.leave_out(run.id, &around, out);
         }
         let (random, mut patience) = (self.rng.next_u64(), std::mem::take(&mut self.patience));
-        let why = patience.turn(&self.scene(now, &view), &around, random);
+        let scene = self.scene(now, &view);
+        let why = patience.turn(&scene, &scene.surroundings(), random);
         self.patience = patience;
         why
     }
@@ -180,7 +181,13 @@ impl Group {
     /// Whom this replica is connected with, and who of them with each other.
     pub fn around(&self, now: Time) -> Surroundings {
         let mut around = match self.newest() {
-            Some(view) => self.scene(now, view).surroundings(),
+            Some(view) => {
+                // Who waits to be let in again starts no change, but takes part in one that is made anyway: replicas
+                // that differ on who has waited long enough would otherwise leave out each other's joiners for ever.
+                let mut around = self.scene(now, view).surroundings();
+                around.joining.extend(due::ready_to_join(now, view, &self.detect).iter().map(|run| run.id));
+                around
+            }
             None => Surroundings { connected: [(self.me.id, self.me)].into(), ..Surroundings::default() },
         };
         if self.joining {
