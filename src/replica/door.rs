@@ -77,6 +77,11 @@ impl Door {
         self.guests.len()
     }
 
+    /// Every connection.
+    pub fn clients(&self) -> impl Iterator<Item = ClientId> + '_ {
+        self.guests.keys().copied()
+    }
+
     /// Bytes that wait to be ordered.
     pub fn pending_bytes(&self) -> usize {
         self.bundler.len() + self.packed_bytes

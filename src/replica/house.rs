@@ -68,5 +68,7 @@ impl Replica {
         self.tail.clear();
         self.follow.stop();
         self.arrived = Some(snapshot.view);
+        // What was answered in the slots that are jumped over was told to nobody here: whoever waits asks again.
+        out.hang_up.extend(self.door.clients());
     }
 }
