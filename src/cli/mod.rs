@@ -19,6 +19,7 @@ pub mod prompt;
 pub mod queue;
 pub mod table;
 pub mod transfer;
+pub mod work;
 
 #[cfg(test)]
 mod tests;
