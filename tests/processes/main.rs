@@ -20,3 +20,4 @@ mod relay;
 mod sessions;
 mod told;
 mod views;
+mod work;

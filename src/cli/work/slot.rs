@@ -298,6 +298,9 @@ mod tests {
     #[test]
     fn the_delay_doubles_and_is_bounded() {
         assert_eq!([1, 2, 3, 4].map(back_off_ms), [1_000, 2_000, 4_000, 8_000]);
-        assert_eq!([9, 10, 32, 33, 70, u32::MAX].map(back_off_ms), [256_000, 300_000, 300_000, 300_000, 300_000, 300_000]);
+        assert_eq!(
+            [9, 10, 32, 33, 70, u32::MAX].map(back_off_ms),
+            [256_000, 300_000, 300_000, 300_000, 300_000, 300_000]
+        );
     }
 }
