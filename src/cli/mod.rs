@@ -4,6 +4,7 @@
 //! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
+pub mod completion;
 pub mod destination;
 pub mod exact;
 pub mod follow;
