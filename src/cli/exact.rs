@@ -6,6 +6,7 @@
 use crate::cli::input::{Input, Next};
 use crate::cli::output::{complain, Output, Style};
 use crate::cli::position::{bad, Extent, Position, Sent, Store, Trouble};
+use crate::cli::progress;
 use crate::cli::table::{Call, Plan, Refusal};
 use crate::cli::transfer::{item_of, items_of_stdin, Batch};
 use crate::client::{Answer, Ask, Code, Done, Error, Session};
@@ -121,7 +122,10 @@ pub(super) fn push(
         slot: Slot(0),
     };
     exact.replay()?;
+    out.count(exact.at.done.items, exact.at.done.bytes);
+    out.show_progress(progress::terminal(true, false), "push", None);
     let pushed = exact.push_all(session, out);
+    out.end_progress();
     // What was acknowledged meanwhile need not be asked for again.
     let kept = exact.record(session);
     if skipped > 0 {
@@ -234,7 +238,9 @@ impl Exact {
 
     fn push_all(&mut self, session: &mut Session, out: &mut Output) -> Result<(), Trouble> {
         loop {
+            let before = self.at.done;
             self.hear(session)?;
+            out.count(self.at.done.items - before.items, self.at.done.bytes - before.bytes);
             if self.held.is_some() {
                 self.come_back(session)?;
                 continue;
@@ -254,7 +260,7 @@ impl Exact {
                 return Ok(());
             }
             let reads = drained && !ended && session.has_room();
-            if session.turn(reads.then(|| self.input.fd()), None) {
+            if session.turn(reads.then(|| self.input.fd()), out.progress()) {
                 self.input.fill().map_err(stdin)?;
             }
         }

@@ -16,6 +16,7 @@ pub mod options;
 pub mod output;
 pub mod pipe;
 pub mod position;
+pub mod progress;
 pub mod prompt;
 pub mod queue;
 pub mod table;

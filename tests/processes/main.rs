@@ -16,6 +16,7 @@ mod life;
 mod net;
 mod order;
 mod partitions;
+mod progress;
 mod prompt;
 mod relay;
 mod sessions;

@@ -15,7 +15,7 @@ const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// A terminal with a program on it.
 pub struct Terminal {
-    child: Child,
+    pub child: Child,
     keys: File,
     shown: Receiver<Vec<u8>>,
     text: String,
@@ -37,8 +37,18 @@ fn open() -> (File, OwnedFd) {
 impl Terminal {
     pub fn start(command: &mut Command) -> Terminal {
         let (keys, theirs) = open();
-        let copy = |fd: &OwnedFd| fd.try_clone().expect("a descriptor");
-        command.env("TERM", "xterm").env_remove("NO_COLOR").stdin(copy(&theirs)).stdout(copy(&theirs)).stderr(theirs);
+        let copy = || theirs.try_clone().expect("a descriptor");
+        Terminal::watch(command.stdin(copy()).stdout(copy()), keys, theirs)
+    }
+
+    /// With the terminal for stderr alone.
+    pub fn start_stderr(command: &mut Command) -> Terminal {
+        let (keys, theirs) = open();
+        Terminal::watch(command, keys, theirs)
+    }
+
+    fn watch(command: &mut Command, keys: File, theirs: OwnedFd) -> Terminal {
+        command.env("TERM", "xterm").env_remove("NO_COLOR").stderr(theirs);
         let child = dies_with_us(command).spawn().expect("the program is built");
         // What the command still holds would keep the terminal open for us.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -72,6 +82,14 @@ impl Terminal {
 
     pub fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).expect("the terminal is there");
+    }
+
+    /// What is shown until the program has closed the terminal.
+    pub fn rest(&mut self) -> String {
+        while let Ok(bytes) = self.shown.recv_timeout(WATCHDOG) {
+            self.text += &String::from_utf8_lossy(&bytes);
+        }
+        std::mem::take(&mut self.text)
     }
 
     pub fn end(&mut self) -> i32 {
