@@ -54,16 +54,17 @@ pub fn plan_session(call: &Call<'_>) -> Result<Plan, Refusal> {
         return Err(Error::bad_request("a session file is ended by a command of its own").into());
     }
     let path = PathBuf::from(OsStr::from_bytes(&call.operands[1]));
-    Ok(Plan::Run(Box::new(move |session, out| {
-        if let Err(trouble) = end(&path, session) {
-            trouble.tell(out);
-        }
+    Ok(Plan::Run(Box::new(move |session, out| match end(&path, session) {
+        Ok(slot) if out.style.json => out.ok(slot),
+        Ok(_) => {}
+        Err(trouble) => trouble.tell(out),
     })))
 }
 
-/// Ends the session that the file keeps, and removes the file.
-fn end(path: &Path, session: &mut Session) -> Result<(), Trouble> {
+/// Ends the session that the file keeps, and removes the file; where it was ended.
+fn end(path: &Path, session: &mut Session) -> Result<Slot, Trouble> {
     let (store, found) = Store::open(path, false)?;
+    let mut slot = Slot(0);
     if let Some((position, (group, id))) = found.and_then(|position| position.session.map(|s| (position, s))) {
         session.keep(group, id, position.seen());
         let mut operation = Vec::new();
@@ -71,15 +72,16 @@ fn end(path: &Path, session: &mut Session) -> Result<(), Trouble> {
         // Behind whatever may have been sent.
         session.submit_as(position.next, operation);
         match session.wait() {
-            Err(e) if !e.is(Code::Expired) => return Err(Trouble::Again(e)),
-            _ => {}
+            Ok(answer) => slot = answer.slot,
+            Err(e) if e.is(Code::Expired) => {}
+            Err(e) => return Err(Trouble::Again(e)),
         }
         let items: u64 = position.sent.iter().map(|sent| sent.extent.items).sum();
         if items > 0 {
             complain(&format!("{items} items behind item {} may have been pushed, or not", position.done.items));
         }
     }
-    store.remove()
+    store.remove().map(|()| slot)
 }
 
 fn stdin(e: io::Error) -> Trouble {
@@ -132,7 +134,7 @@ pub(super) fn push(
         let why = format!("{skipped} lines of this input were not pushed, as an earlier run has told");
         out.error(&Error::bad_request(why));
     }
-    if tells && pushed.is_ok() {
+    if (tells || out.style.json) && pushed.is_ok() {
         out.number("count", exact.slot, exact.at.done.items);
     }
     pushed.and(kept)

@@ -185,6 +185,23 @@ impl Output {
         self.failure("usage", "no", why);
     }
 
+    /// What is needed to reach the group makes no sense: told where errors are told.
+    pub fn misconfigured(&mut self, why: &str) {
+        self.note_status(78);
+        match self.style.json {
+            true => self.failure("configuration", "no", &one_line(why)),
+            false => complain(&format!("configuration: {why}")),
+        }
+    }
+
+    /// Text for people: as JSON in one object under this name.
+    pub fn text_as(&mut self, name: &str, text: &str) {
+        match self.style.json {
+            true => self.object(&[("ok", Value::from(true)), (name, Value::from(text))]),
+            false => self.line(text),
+        }
+    }
+
     fn failure(&mut self, name: &str, done: &str, message: &str) {
         let fields = [("error", name), ("done", done), ("message", message)].map(|(n, v)| (n, Value::from(v)));
         self.object([("ok", Value::from(false))].iter().chain(&fields));

@@ -94,7 +94,8 @@ impl Plan {
                 print(out, answer);
             }
             Plan::Run(run) => run(session, out),
-            Plan::Print(text) => out.line(&text),
+            Plan::Print(text) => out.text_as("text", &text),
+            Plan::Quit if out.style.json => out.object(&[("ok", true.into())]),
             Plan::Quit => out.line("ok"),
         }
         out.style = usual;
@@ -248,7 +249,7 @@ pub static COMMANDS: &[Command] = &[
             long("seconds", "S", "how long to measure (5)"),
             long("pipeline", "D", "requests in flight for each client (1)"),
         ]), (0, 1), false, bench::plan),
-    command!("help" "[COMMAND]" "what there is"
+    command!("help" "[--completion bash|zsh|fish] [COMMAND]" "what there is"
         Some(&[long("completion", "bash|zsh|fish", "the script that has this shell complete ftqc's words")]),
         (0, 1), false, help),
 ];
@@ -325,7 +326,10 @@ pub fn overview() -> String {
     }
     text.push_str("\n\nCommands:");
     for command in COMMANDS {
-        text.push_str(&format!("\n  {:28} {}", command.usage(), command.summary));
+        let usage = command.usage();
+        // What is too long for its column has a line of its own.
+        let gap = if usage.len() <= 28 { String::new() } else { format!("\n{:30}", "") };
+        text.push_str(&format!("\n  {usage:28}{gap} {}", command.summary));
     }
     text
 }

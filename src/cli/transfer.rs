@@ -282,7 +282,8 @@ impl Push {
         }
         out.end_progress();
         self.tell(out);
-        if self.tells && (!self.failed || self.pushed > 0) {
+        let tells = self.tells || out.style.json;
+        if tells && (!self.failed || self.pushed > 0) {
             out.number("count", self.slot, self.pushed);
         } else if out.style.lines && !self.failed {
             out.ok(self.slot);
