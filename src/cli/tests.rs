@@ -128,7 +128,7 @@ fn help_is_asked_for_before_and_behind_a_command() {
 
 const PAGE: &str = include_str!("../../man/ftqc.1");
 
-/// The options that a line of the page shows, and whether each takes a value: `Fl n Ar count`, `Fl -wait Ns = Ns Ar secs`.
+/// The options that a line of the page shows, `Fl n Ar count` or `Fl -wait Ns = Ns Ar secs`, and which take a value.
 fn shown_options(line: &str) -> BTreeSet<(String, bool)> {
     let words: Vec<&str> = line.split_whitespace().filter(|word| !["Ns", "=", ",", "Fl"].contains(word)).collect();
     let names: Vec<&str> = line.split("Fl ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
