@@ -231,7 +231,8 @@ pub static COMMANDS: &[Command] = &[
     command!("kick" "[-n COUNT] LABEL" "puts buried items back in their places; prints how many"
         Some(&[Known { letter: b'n', name: "", value: "COUNT", summary: "so many items (all)" }]),
         (1, 1), false, lease::kick),
-    command!("work" "[-j N] [--lease SECS] [--tries N] LABEL -- CMD [ARG...]" "runs CMD for each item: {} in ARG, or stdin"
+    command!("work" "[-j N] [-v] [--lease SECS] [--tries N] [--wait=SECS] LABEL -- CMD [ARG...]"
+        "runs CMD for each item: {} in ARG, or stdin"
         Some(&[
             Known { letter: b'j', name: "", value: "N", summary: "so many at once (1)" },
             long("lease", "SECS", "what each lease is, and is extended by (60)"),
