@@ -1,5 +1,5 @@
-//! `work`: like xargs on a queue. Each of its slots ([`slot`]) is a thread with a session of its own that takes an item,
-//! runs a job on it ([`job`]), extends the lease meanwhile and says what became of it; signals and children that end
+//! `work`: like xargs on a queue. Each of its slots ([`slot`]) is a thread with a session of its own: it takes an item,
+//! runs a job on it ([`job`]), extends the lease meanwhile and says what became of it. Signals, and children that end,
 //! ring the slots' bells ([`bell`]). What they have in common is the [`Crew`]: whether work goes on, and how it went.
 
 pub mod bell;
