@@ -4,6 +4,7 @@
 //! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
+pub mod chat;
 pub mod destination;
 pub mod exact;
 pub mod follow;
@@ -17,6 +18,7 @@ pub mod pipe;
 pub mod position;
 pub mod prompt;
 pub mod queue;
+pub mod stock;
 pub mod table;
 pub mod transfer;
 
