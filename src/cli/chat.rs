@@ -125,7 +125,7 @@ impl Talk<'_> {
                 Next::End => break,
             }
         }
-        self.stop_listening();
+        self.catch_up();
         self.out.flush();
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Talk<'_> {
         }
         if let Some(answer) = self.session.take() {
             self.listening = false;
-            self.hear(answer);
+            _ = self.hear(answer);
         }
         Ok(())
     }
@@ -160,13 +160,27 @@ impl Talk<'_> {
         }
         self.session.submit(Ask::Request, |out| ChatOperation::Receive { queued: false, wait_ms: 0 }.encode(out));
         let answers = [self.session.wait(), self.session.wait()];
-        answers.into_iter().for_each(|answer| self.hear(answer));
+        answers.into_iter().for_each(|answer| _ = self.hear(answer));
     }
 
-    /// What came of waiting for messages.
-    fn hear(&mut self, answer: Result<Answer, Error>) {
+    /// Before it logs out: whatever was sent to it as to somebody who is logged in is shown and confirmed.
+    fn catch_up(&mut self) {
+        self.stop_listening();
+        while self.name.is_some() && self.mute.is_none() {
+            let answer = self.ask(&ChatOperation::Receive { queued: false, wait_ms: 0 });
+            if self.hear(answer) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// What came of waiting for messages; how many.
+    fn hear(&mut self, answer: Result<Answer, Error>) -> usize {
         match answer.and_then(|answer| self.show(&answer)) {
-            Ok(_) => self.mute = None,
+            Ok(count) => {
+                self.mute = None;
+                return count;
+            }
             Err(e) if e.is(Code::BadRequest) => self.log_in_again(&e),
             Err(e) => {
                 if self.mute.is_none_or(|(_, told)| told != e.name()) {
@@ -176,6 +190,7 @@ impl Talk<'_> {
                 self.mute = Some((Instant::now() + LISTEN_AGAIN, e.name()));
             }
         }
+        0
     }
 
     /// The session is logged in no more: it was lost while no replica served, or somebody else has logged in.
@@ -234,7 +249,10 @@ impl Talk<'_> {
             return Ok(Flow::Ends);
         }
         let wish = understand(line)?;
-        self.stop_listening();
+        match wish {
+            Wish::Logout | Wish::Delete => self.catch_up(),
+            _ => self.stop_listening(),
+        }
         match wish {
             Wish::Accounts(pattern) => self.list(pattern)?,
             Wish::Create(name) => {

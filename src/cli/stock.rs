@@ -231,7 +231,7 @@ fn in_words(done: StockDone) -> String {
 fn show_change(out: &mut Output, change: &Change, cells: &mut Vec<Vec<String>>) {
     let what = in_words(change.done);
     if out.style.json {
-        let fields = [("time_s", seconds(change.time).into()), ("change", what.into())];
+        let fields = [("time_ns", change.time.0.into()), ("change", what.into())];
         let fields = fields.into_iter().chain([("availability", json(change.availability))]).collect::<Vec<_>>();
         return out.fields(change.slot, &fields);
     }

@@ -2,7 +2,7 @@
 //! the order and its group time.
 //!
 //! A count never falls below zero, whatever differences come in which order. The history of a site is complete up to
-//! `HISTORY_MAX` changes; beyond them the oldest are dropped, and whoever reads it sees how many. It goes with its site.
+//! `HISTORY_MAX` changes; beyond them the oldest go, and whoever reads it sees how many. It goes with its site.
 
 use super::{Answers, Refusal, Service, Who};
 use crate::broken;
@@ -412,7 +412,7 @@ mod tests {
             snapshot(&stock) == snapshot(&copy)
         }
 
-        fn arbitrary_bytes_never_panic(operations: Vec<(u8, Vec<u8>)>, bytes: Vec<u8>, changes: Vec<(usize, u8)>) -> bool {
+        fn arbitrary_bytes_never_panic(operations: Vec<(u8, Vec<u8>)>, bytes: Vec<u8>, odd: Vec<(usize, u8)>) -> bool {
             let (mut stock, mut out) = (with_site(), Answers::default());
             for (kind, bytes) in &operations {
                 let fields = [&[*kind][..], bytes].concat();
@@ -421,7 +421,7 @@ mod tests {
             }
             let _ = Stock::default().restore(&bytes);
             let mut bytes = snapshot(&stock);
-            changes.iter().for_each(|&(at, value)| { let at = at % bytes.len(); bytes[at] = value });
+            odd.iter().for_each(|&(at, value)| { let at = at % bytes.len(); bytes[at] = value });
             if stock.restore(&bytes).is_ok() {
                 assert_eq!(snapshot(&stock), bytes, "what is read writes what was read");
                 let _ = change(&mut stock, 10, -1);

@@ -320,7 +320,8 @@ mod tests {
                 query_round_trip(StockQuery::List { after: name });
                 query_round_trip(StockQuery::History { name, from: count });
             }
-            let change = Change { slot: Slot(count), time: GroupTime(count), done: Done::Changed { by }, availability: to };
+            let (slot, time, done) = (Slot(count), GroupTime(count), Done::Changed { by });
+            let change = Change { slot, time, done, availability: to };
             let mut bytes = Vec::new();
             bytes.put_varint(count);
             change.put(&mut bytes);
