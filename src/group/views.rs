@@ -107,18 +107,20 @@ impl Group {
                 self.change.say_newest(id, out);
             }
         }
-        let view = self.newest()?.clone();
-        self.damping.observe(now, &due::ready_to_join(now, &view, &self.detect));
-        let around = self.around(now);
+        let ready = due::ready_to_join(now, self.newest()?, &self.detect);
+        self.damping.observe(now, &ready);
+        let mut around = self.scene(now, self.newest()?).surroundings();
+        let undamped = around.joining.clone();
+        self.let_in(&mut around, &ready);
         self.change.look_for_all(&around);
         self.change.tick(now, &around, out);
         let gone = |run: &Run| around.connected.get(&run.id) != Some(run);
         for run in self.change.awaited().into_iter().filter(gone) {
             self.change.leave_out(run.id, &around, out);
         }
+        around.joining = undamped;
         let (random, mut patience) = (self.rng.next_u64(), std::mem::take(&mut self.patience));
-        let scene = self.scene(now, &view);
-        let why = patience.turn(&scene, &scene.surroundings(), random);
+        let why = patience.turn(&self.scene(now, self.newest()?), &around, random);
         self.patience = patience;
         why
     }
@@ -180,20 +182,23 @@ impl Group {
 
     /// Whom this replica is connected with, and who of them with each other.
     pub fn around(&self, now: Time) -> Surroundings {
-        let mut around = match self.newest() {
-            Some(view) => {
-                // Who waits to be let in again starts no change, but takes part in one that is made anyway: replicas
-                // that differ on who has waited long enough would otherwise leave out each other's joiners for ever.
-                let mut around = self.scene(now, view).surroundings();
-                around.joining.extend(due::ready_to_join(now, view, &self.detect).iter().map(|run| run.id));
-                around
-            }
-            None => Surroundings { connected: [(self.me.id, self.me)].into(), ..Surroundings::default() },
+        let Some(view) = self.newest() else {
+            let mut alone = Surroundings { connected: [(self.me.id, self.me)].into(), ..Surroundings::default() };
+            self.let_in(&mut alone, &[]);
+            return alone;
         };
+        let mut around = self.scene(now, view).surroundings();
+        self.let_in(&mut around, &due::ready_to_join(now, view, &self.detect));
+        around
+    }
+
+    /// Who waits to be let in again starts no change, but takes part in one that is made anyway: replicas that differ
+    /// on who has waited long enough would otherwise leave out each other's joiners for ever.
+    fn let_in(&self, around: &mut Surroundings, ready: &[Run]) {
+        around.joining.extend(ready.iter().map(|run| run.id));
         if self.joining {
             around.joining.insert(self.me.id);
         }
-        around
     }
 
     /// Whether some member with rank of this view hears a commit quorum of such members.

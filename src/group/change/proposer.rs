@@ -109,9 +109,9 @@ impl Change {
 
     /// Chooses once all that may answer have, or a while after a quorum has.
     fn choose_when_heard(&mut self, now: Time, around: &Surroundings, out: &mut Vec<Action>) {
-        let Some(e) = self.acceptor.newest().cloned() else { return };
+        let Some(e) = self.acceptor.newest() else { return };
         let Some(proposal) = self.proposal.as_mut().filter(|p| p.phase == Phase::Prepare) else { return };
-        if !is_quorum(&e, proposal.promisers(&e)) {
+        if !is_quorum(e, proposal.promisers(e)) {
             return;
         }
         let since = *proposal.quorum_at.get_or_insert(now);
@@ -255,7 +255,7 @@ impl Change {
     /// Says again what is unanswered, and goes on where waiting was all that was left.
     pub fn tick(&mut self, now: Time, around: &Surroundings, out: &mut Vec<Action>) {
         self.choose_when_heard(now, around, out);
-        let Some(view) = self.acceptor.newest().cloned() else { return };
+        let Some(view) = self.acceptor.newest() else { return };
         let Some(proposal) = self.proposal.as_mut().filter(|p| p.again <= now) else { return };
         proposal.again = now.after_ns(CHANGE_AGAIN_NS);
         let (epoch, ballot) = (view.epoch, proposal.ballot);
@@ -263,7 +263,7 @@ impl Change {
             Phase::Prepare => {
                 let silent = around.connected.keys().filter(|id| !proposal.promises.contains_key(id));
                 for &to in silent.filter(|&&id| id != self.me.id) {
-                    Self::say_prepare(out, to, ballot, &view);
+                    Self::say_prepare(out, to, ballot, view);
                 }
             }
             Phase::Sync => {
