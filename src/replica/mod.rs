@@ -450,12 +450,16 @@ impl Replica {
             self.noted = Some(reason.clone());
         }
         let reason = reason.filter(|_| !passes);
+        let served = self.refusing.is_none();
         self.refusing = reason.map(|reason| Refusal { code, message: format!("not primary: {reason}") });
         if self.leaving.is_some() {
             self.refusing = Some(Refusal { code: Code::Stopping, message: "this replica is stopping".into() });
         }
-        if let Some(refusal) = &self.refusing {
-            self.door.refuse_openings(refusal);
+        if let Some(refusal) = self.refusing.clone() {
+            self.door.refuse_openings(&refusal);
+            if served {
+                self.close_door(&refusal);
+            }
         }
     }
 

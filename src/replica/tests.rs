@@ -323,6 +323,41 @@ fn begun(mut bench: Bench, at: usize) -> Bench {
     bench
 }
 
+/// Who waits at a replica that is cut off learns at once that it is to ask elsewhere; what it sent is done all the same
+/// once the replica is back, and what it asked is not.
+#[test]
+fn who_waits_is_told_that_the_replica_is_secondary() {
+    let mut bench = serving(3, 0);
+    bench.dead = Dest::one(ReplicaId(2)).with(ReplicaId(3));
+    let mut query = Vec::new();
+    QueueQuery::Size { target: Target::Label("jobs") }.encode(&mut query);
+    bench.say(0, 1, &ToReplica::Query { number: 9, stale: false, query: &query });
+    let mut push = Vec::new();
+    QueueOperation::encode_push(&mut push, Target::Label("jobs"), [&b"x"[..]].into_iter());
+    bench.say(0, 1, &ToReplica::Request { number: RequestNumber(1), seen: RequestNumber(0), operation: &push });
+    bench.run_ms(1400);
+    let mut refused = Vec::new();
+    for (_, bytes) in std::mem::take(&mut bench.told) {
+        let mut rest = &bytes[..];
+        while let Ok(Some((frame, used))) = first_frame(rest) {
+            match ToClient::decode(frame).expect("a frame") {
+                ToClient::Refused { refused: kind, number, code, maybe_done, .. } => {
+                    assert_eq!((code, maybe_done), (crate::wire::answer::Code::NotPrimary, false));
+                    refused.push((kind, number));
+                }
+                frame => panic!("{frame:?}"),
+            }
+            rest = &rest[used..];
+        }
+    }
+    use crate::wire::client::kind;
+    assert_eq!(refused, [(kind::QUERY, 9), (kind::PING, 0)]);
+    bench.dead = Dest(0);
+    bench.run_ms(3000);
+    assert_eq!(bench.heard().0, [(1, vec![0])]);
+    assert_all_agree(&bench);
+}
+
 fn assert_all_agree(bench: &Bench) {
     let states: Vec<_> = bench.replicas.iter().map(|r| (r.applied(), r.snapshot(), r.reason())).collect();
     for r in &bench.replicas {
