@@ -25,7 +25,25 @@ impl Group {
     /// A frame of a change from an authentic run, or from this one.
     pub fn on_change(&mut self, now: Time, from: Run, frame: ChangeFrame, end_in: EndIn<'_>, out: &mut Vec<Action>) {
         let around = self.around(now);
+        self.recall();
         self.change.on_frame(now, from, frame, end_in, &around, out);
+    }
+
+    /// What the members said in the view that is to be followed, for a promise to tell.
+    fn recall(&mut self) {
+        let Some(regular) = self.window() else { return };
+        let said = regular.commit.reports().map(|(rank, r)| (regular.view.member(rank).id, r.durable)).collect();
+        self.change.remember(said);
+    }
+
+    /// What the log tells of the newest view's members.
+    pub fn remember(&mut self, durable: Vec<(ReplicaId, Slot)>) {
+        self.change.remember(durable);
+    }
+
+    /// This run's directory answers for nothing any more: it neither speaks nor hears.
+    pub fn fall_silent(&mut self) {
+        self.state = State::Starting;
     }
 
     /// Everything the change wrote so far is durable, and its last view may be spoken in.
@@ -107,6 +125,12 @@ impl Group {
                 self.change.say_newest(id, out);
             }
         }
+        for run in std::mem::take(&mut self.outrun) {
+            if self.told.get(&run.id).is_none_or(|&at| now.since_ns(at) >= CHANGE_AGAIN_NS) {
+                self.told.insert(run.id, now);
+                self.change.say_outrun(run, out);
+            }
+        }
         let ready = due::ready_to_join(now, self.newest()?, &self.detect);
         self.damping.observe(now, &ready);
         let mut around = self.scene(now, self.newest()?).surroundings();
@@ -171,6 +195,7 @@ impl Group {
     /// Starts an attempt at the next view.
     pub fn propose(&mut self, now: Time, end_in: EndIn<'_>, out: &mut Vec<Action>) {
         let around = self.around(now);
+        self.recall();
         self.marks.push(marks::PROPOSED);
         self.change.propose(now, end_in, &around, out);
     }

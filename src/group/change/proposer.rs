@@ -6,7 +6,7 @@ use crate::broken::is as is_broken;
 use crate::group::change::{votes, Acceptor, Action, Change, ChangeFrame, LogEnd, Promise, Surroundings};
 use crate::group::quorum::{is_quorum, may_exist, Ranks};
 use crate::limits::{CHANGE_AGAIN_NS, CHANGE_GATHER_NS, REPLICAS_MAX};
-use crate::types::{Epoch, ReplicaId, Run, Time};
+use crate::types::{Epoch, ReplicaId, Run, Slot, Time};
 use crate::wire::view::{Ballot, View};
 
 /// What the proposer is waiting for.
@@ -26,7 +26,8 @@ pub(super) struct Proposal {
     promises: BTreeMap<ReplicaId, Promise>,
     /// When a quorum had promised.
     pub(super) quorum_at: Option<Time>,
-    /// Left out because they could not follow SYNC: they count for neither base nor value.
+    /// Left out because they could not follow SYNC, or have an older copy of their log: they count for neither base
+    /// nor value.
     left_out: BTreeSet<ReplicaId>,
     pub(super) value: Option<View>,
     ready: BTreeSet<ReplicaId>,
@@ -104,6 +105,11 @@ impl Change {
             return;
         }
         proposal.promises.insert(from.id, promise);
+        for (run, durable) in proposal.doubted() {
+            proposal.left_out.insert(run.id);
+            let epoch = self.acceptor.newest().map_or(Epoch(0), |view| view.epoch);
+            Self::say(out, run.id, ChangeFrame::Doubt { epoch, run, durable });
+        }
         self.choose_when_heard(now, around, out);
     }
 
@@ -292,6 +298,18 @@ impl Proposal {
     pub(super) fn awaited(&self) -> Vec<Run> {
         let members = self.value.iter().filter(|_| self.phase == Phase::Sync).flat_map(|value| &value.members);
         members.filter(|run| !self.ready.contains(&run.id)).copied().collect()
+    }
+
+    /// Voters whose logs end below what they were once durable at, as somebody remembers: they have older copies of
+    /// their directories, and what they promise counts for nothing.
+    fn doubted(&self) -> Vec<(Run, Slot)> {
+        let remembered = |id: ReplicaId| {
+            let all = self.promises.values().filter(|p| p.voter).flat_map(|p| &p.remembers);
+            all.filter(|(of, _)| *of == id).map(|&(_, durable)| durable).max().unwrap_or_default()
+        };
+        let counted = self.promises.values().filter(|p| p.voter && !self.left_out.contains(&p.run.id));
+        let doubted = counted.map(|p| (p.run, p.end.slot, remembered(p.run.id)));
+        doubted.filter(|(_, end, durable)| end < durable).map(|(run, _, durable)| (run, durable)).collect()
     }
 
     /// The voters of e whose promises count.
