@@ -137,6 +137,23 @@ fn put_end(out: &mut Vec<u8>, end: LogEnd) {
     out.put_u64(end.time.0);
 }
 
+fn put_promise(out: &mut Vec<u8>, promise: &Promise) {
+    put_run(out, promise.run);
+    out.put_bool(promise.voter);
+    out.put_bool(promise.leaving);
+    put_end(out, promise.end);
+    out.put_bool(promise.accepted.is_some());
+    if let Some((ballot, view)) = &promise.accepted {
+        put_ballot(out, *ballot);
+        view.encode(out);
+    }
+    out.put_varint(promise.remembers.len() as u64);
+    for (id, durable) in &promise.remembers {
+        out.put_u8(id.0);
+        out.put_u64(durable.0);
+    }
+}
+
 fn log_end(r: &mut Reader<'_>) -> Decoded<LogEnd> {
     Ok(LogEnd {
         slot: Slot(r.counter("end slot")?),
@@ -161,20 +178,7 @@ impl ChangeFrame {
                 out.put_u8(kind::PROMISE);
                 out.put_u64(epoch.0);
                 put_ballot(out, *ballot);
-                put_run(out, promise.run);
-                out.put_bool(promise.voter);
-                out.put_bool(promise.leaving);
-                put_end(out, promise.end);
-                out.put_bool(promise.accepted.is_some());
-                if let Some((ballot, view)) = &promise.accepted {
-                    put_ballot(out, *ballot);
-                    view.encode(out);
-                }
-                out.put_varint(promise.remembers.len() as u64);
-                for (id, durable) in &promise.remembers {
-                    out.put_u8(id.0);
-                    out.put_u64(durable.0);
-                }
+                put_promise(out, promise);
             }
             ChangeFrame::Refuse { epoch, promised } => {
                 out.put_u8(kind::REFUSE);
