@@ -121,6 +121,11 @@ pub const NACK_DELAY_MAX_NS: u64 = 100 * 1_000_000;
 pub const NACK_RANGES_MAX: usize = 32;
 /// Slots or messages that one asking may name in one range.
 pub const NACK_SPAN_MAX: u64 = 1024;
+/// From this asking for one gap on each names a quarter of the range that the one before did: it brought nothing, so
+/// the answers do not arrive.
+pub const NACK_RESTRAINT_ATTEMPT: u8 = 3;
+/// What is left of a range then. What arrives of it moves the gap, and all is asked for again.
+pub const NACK_SPAN_MIN: u64 = 16;
 /// From this asking for one gap on the answers come in smaller datagrams.
 pub const NACK_SHRINK_ATTEMPT: u8 = 3;
 /// Bytes a second that a member sends again, at most.
