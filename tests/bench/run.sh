@@ -19,6 +19,7 @@ field() {
 printf '%s, %s cores, kernel %s, items of %s bytes, %s s each, durability %s\n\n' "$(uname -m)" "$(nproc)" \
     "$(uname -r)" "$SIZE" "$SECONDS_EACH" "${DURABILITY:-disk}"
 group_start --durability "${DURABILITY:-disk}"
+export LC_ALL=C
 row='%-12s %-6s %-5s %10s %9s %9s\n'
 # shellcheck disable=SC2059
 printf "$row" '' '' '' 'a second' 'p50 ms' 'p99 ms'
@@ -28,7 +29,7 @@ for what in ${WHAT:-read push pop take}; do
         told=$("$BIN/ftqc" -j -s "$A,$B,$C" bench --size "$SIZE" --seconds "$SECONDS_EACH" "${options[@]:1}" "$what") ||
             { echo "$told"; exit 1; }
         # shellcheck disable=SC2059
-        printf "$row" ftq "$what" "${options[0]}" "$(field "$told" per_second)" "$(field "$told" p50_ms)" \
+        printf "$row" ftq "$what" "${options[0]}" "$(printf %.0f "$(field "$told" per_second)")" "$(field "$told" p50_ms)" \
             "$(field "$told" p99_ms)"
     done
 done

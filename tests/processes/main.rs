@@ -22,4 +22,5 @@ mod relay;
 mod sessions;
 mod terminal;
 mod told;
+mod tour;
 mod views;
