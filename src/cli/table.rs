@@ -2,7 +2,7 @@
 
 use crate::cli::options::{scan, Given, Known};
 use crate::cli::output::{Output, Style};
-use crate::cli::{bench, completion, exact, group, lease, line, queue, transfer};
+use crate::cli::{bench, chat, completion, exact, group, lease, line, queue, stock, transfer};
 use crate::client::{Answer, Ask, Error, Session};
 use crate::limits::SPAN_MS_MAX;
 
@@ -237,6 +237,9 @@ pub static COMMANDS: &[Command] = &[
         Some(&[]), (1, 3), false, queue::limit),
     command!("drop" "LABEL" "removes a queue and what is in it" Some(&[]), (1, 1), false, queue::drop_queue),
     command!("purge" "LABEL" "removes all items; prints how many" Some(&[]), (1, 1), false, queue::purge),
+    command!("chat" "" "a conversation: lines OP|TEXT on stdin, or a prompt" Some(&[]), (0, 0), false, chat::plan),
+    command!("stock" "[l|v|e|n|d|h|delete] [ARG...]" "the availability log: l, v, e, n, d, h, delete; or a menu"
+        Some(&[]), (0, ANY), true, stock::plan),
     command!("status" "[--watch]" "the asked replica, its view and the others as it sees them"
         Some(&[long("watch", "", "again and again")]), (0, 0), false, group::status),
     command!("members" "" "every configured replica" Some(&[]), (0, 0), false, group::members),

@@ -24,6 +24,7 @@
 //! [`Client`] does one thing at a time. [`Session`] is the layer below: it takes many submissions ahead and gives
 //! their answers in order. Either goes on with the next server when one fails, and each operation is executed once.
 
+pub mod chat;
 pub mod connection;
 pub mod error;
 #[doc(hidden)]
@@ -31,6 +32,7 @@ pub mod fake;
 pub mod lease;
 pub mod servers;
 pub mod session;
+pub mod stock;
 
 pub use error::{Done, Error};
 pub use servers::Server;
