@@ -1,5 +1,6 @@
-//! A replica for tests and examples: the queues and a naive session table behind real sockets, shared by several doors, each of
-//! which can be told to misbehave. What it promises is what a group promises: each (session, number) is executed once.
+//! A replica for tests and examples: the queues and a naive session table behind real sockets, shared by several
+//! doors, each of which can be told to misbehave. What it promises is what a group promises: each (session, number)
+//! is executed once.
 
 use crate::client::servers::Server;
 use crate::client::Client;

@@ -97,7 +97,7 @@ impl Client {
         Client { session: Session::new(servers, timeout) }
     }
 
-    /// A client of the servers where `ftqc` looks, see [`Server::defaults`]. Errors: what is found there makes no sense.
+    /// A client of the servers where `ftqc` looks, see [`Server::defaults`]. Errors where what is found makes no sense.
     ///
     /// ```no_run
     /// use ftq::client::Client;
