@@ -254,7 +254,7 @@ pub static COMMANDS: &[Command] = &[
     command!("members" "" "every configured replica" Some(&[]), (0, 0), false, group::members),
     command!("ready" "" "whether the asked replica serves: exit 0, else 75 with the reason"
         Some(&[]), (0, 0), false, group::ready),
-    command!("bench" "[OPTION...] [push|pop|mixed|read]" "throughput and latencies of requests"
+    command!("bench" "[OPTION...] [push|pop|mixed|read|take]" "throughput and latencies of requests"
         Some(&[
             long("clients", "N", "clients, each with its own connection and session (1)"),
             long("size", "B", "bytes of an item (16)"),
