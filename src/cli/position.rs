@@ -145,29 +145,16 @@ mod tests {
             let position = position(&sent, session);
             Position::read(&position.write()) == Ok(position)
         }
-
-        fn damage_is_found(at: usize, value: u8) -> bool {
-            let good = position(&[(5, 1), (6, 2)], true).write();
-            let mut bytes = good.clone().into_bytes();
-            let at = at % bytes.len();
-            bytes[at] = value;
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            text == good || Position::read(&text).is_err()
-        }
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         let good = position(&[(5, 1)], true).write();
-        assert!(Position::read("hello\n").is_err_and(|why| why.contains("no session file")));
-        let later = good.replace("version 1", "version 2");
-        assert!(Position::read(&later).is_err_and(|why| why.contains("version 2")));
-        for length in 0..good.len() {
-            assert!(Position::read(&good[..length]).is_err(), "{length} bytes");
+        for line in good.lines().filter(|line| !line.starts_with("session") && !line.starts_with("sent")) {
+            assert!(Position::read(&good.replace(&format!("{line}\n"), "")).is_err(), "{line}");
         }
-        let (body, _) = good.split_at(good.len() - "check 0123456789abcdef\n".len());
-        let gap = body.replace("sent 3", "sent 4");
-        let gap = format!("{gap}check {:016x}\n", XxHash3_64::oneshot(gap.as_bytes()));
+        let gap = good.replace("sent 3", "sent 4");
         assert!(Position::read(&gap).is_err_and(|why| why.contains("damaged")), "numbers follow upon each other");
+        assert!(Position::read("label jobs\npop 0 0 0\n").is_err_and(|why| why.contains("pop")));
     }
 }

@@ -238,6 +238,30 @@ pub fn lock(file: &File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quickcheck::quickcheck;
+
+    quickcheck! {
+        fn damage_is_found(at: usize, value: u8) -> bool {
+            let good = seal("label jobs\nnext 1\n");
+            let mut bytes = good.clone().into_bytes();
+            let at = at % bytes.len();
+            bytes[at] = value;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            text == good || unseal(&text).is_err()
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let good = seal("label jobs\nnext 1\n");
+        assert_eq!(unseal(&good), Ok("label jobs\nnext 1\n"));
+        assert_eq!(unseal(&seal("")), Ok(""));
+        assert!(unseal("hello\n").is_err_and(|why| why.contains("no session file")));
+        assert!(unseal(&good.replace("version 1", "version 2")).is_err_and(|why| why.contains("version 2")));
+        for length in 0..good.len() {
+            assert!(unseal(&good[..length]).is_err(), "{length} bytes");
+        }
+    }
 
     #[test]
     fn the_file_is_replaced_as_a_whole_and_locked_meanwhile() {
