@@ -129,12 +129,13 @@ struct Drain {
 
 impl Drain {
     fn run(&mut self, session: &mut Session, out: &mut Output) -> Result<(), Trouble> {
-        let stale = self.at.asked.is_some_and(|asked| asked.wait_ms > self.left_ms());
-        if stale {
-            // An earlier run waits longer than this one is to.
-            self.establish(session)?;
-            let count = self.at.asked.map_or(0, |asked| asked.count);
-            self.resolve(count as usize, session, out)?;
+        if let Some(Asked { count, wait_ms }) = self.at.asked {
+            let enough = self.wanted > 0 && self.at.done.items >= self.wanted;
+            if enough || wait_ms > self.left_ms() {
+                // An earlier run waits for more, or longer, than this one is to.
+                self.establish(session)?;
+                self.resolve(if enough { 0 } else { count as usize }, session, out)?;
+            }
         }
         while self.at.asked.is_some() || self.wanted == 0 && self.wait_ms > 0 || self.at.done.items < self.wanted {
             if self.at.asked.is_none() {

@@ -100,7 +100,8 @@ impl<'a> Fields<'a> {
 }
 
 pub fn hex(text: &str) -> Option<u64> {
-    u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16)
+    let is_ours = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(text, 16).ok().filter(|_| is_ours)
 }
 
 /// A part of an input or output: its bytes, separators included, and the items in it.

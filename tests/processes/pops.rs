@@ -137,6 +137,14 @@ fn whoever_waits_in_a_session_that_is_left_is_told_or_out() {
         group.ask(1, &["size", "jobs"], "").is(0, "0\n");
     }
     assert_eq!(written(&group), "b\nd\ne\nf\n");
+    // Who has enough already does not wait where an earlier one waited for more.
+    fs::remove_file(&out).expect("it is ours");
+    group.ask(1, &["push", "jobs", "g"], "").is(0, "");
+    let popping = waiting(&group, &wait_for_ever);
+    until("it has the item", || (fs::read_to_string(&out).is_ok_and(|text| text == "g\n")).then_some(()));
+    kill(popping);
+    pop(&group, &["-n", "1", "-w"]).is(0, "");
+    waiters("0");
 }
 
 /// Killed between the group's answer and the output: the end of the session writes it.
@@ -212,9 +220,10 @@ fn files_of_others_are_refused_and_nothing_is_popped() {
     assert!(other_way.stderr.contains("this belongs to a pop"), "{}", other_way.stderr);
     // Another queue, other options, an output that is not what it was.
     ask(&["pop", "--session", &position, "--output", &out, "mail"]).refuses(65, bad);
-    for options in [&["-0"][..], &["-e"], &["--json"]] {
-        pop(&group, &[options, &["-n", "2"]].concat()).refuses(65, bad);
+    for option in ["-0", "-e"] {
+        pop(&group, &[option, "-n", "2"]).refuses(65, bad);
     }
+    assert_eq!(pop(&group, &["-j", "-n", "2"]).status, 65);
     for changed in ["", "b\n", "b"] {
         fs::write(&file_out, changed).expect("it is ours");
         pop(&group, &["-n", "2"]).refuses(65, bad);
