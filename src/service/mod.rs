@@ -2,6 +2,7 @@
 //! clock, no map whose order depends on anything but its keys; errors are answers; nothing panics, for a panic on a
 //! committed operation would crash every replica for ever.
 
+pub mod kv;
 pub mod queue;
 
 use crate::types::{At, GroupTime, RequestNumber, SessionId};
@@ -11,7 +12,7 @@ use crate::wire::operation::service;
 /// Every service behind the byte that picks it, in the order of these bytes, each in its first state. A further
 /// service takes a file of its own and a line here.
 pub fn all() -> Vec<(u8, Box<dyn Service>)> {
-    vec![(service::QUEUE, Box::new(queue::Queues::default()))]
+    vec![(service::QUEUE, Box::new(queue::Queues::default())), (service::KV, Box::new(kv::Store::default()))]
 }
 
 /// Who asked: the answer goes to whoever waits on this pair, and is stored under it.

@@ -13,6 +13,7 @@ pub mod service {
     /// Sessions themselves.
     pub const SESSION: u8 = 0;
     pub const QUEUE: u8 = 1;
+    pub const KV: u8 = 4;
 }
 
 /// Operations of service 0. All but `End` are ordered under `SessionId::NONE`, by a replica's door.
@@ -94,7 +95,7 @@ impl<'a> SessionOperation<'a> {
 
 /// Whether this operation may make the state larger: refused at the door of a replica whose memory is used up.
 pub fn grows(operation: &[u8]) -> bool {
-    matches!(operation, [service::QUEUE, 1 | 3 | 6 | 14, ..])
+    matches!(operation, [service::QUEUE, 1 | 3 | 6 | 14, ..] | [service::KV, 1, ..])
 }
 
 /// Whether these bytes are a query (an operation that changes nothing).
