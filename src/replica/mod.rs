@@ -533,6 +533,10 @@ impl Replica {
         self.machine.memory_bytes()
     }
 
+    fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
     fn compare_diverged(&self) -> bool {
         self.compared.diverged()
     }
