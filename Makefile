@@ -65,12 +65,16 @@ gap:                ## the time without service when a replica fails: RUNS=n ONL
 fuzz:               ## each fuzz target for FUZZ_SECONDS
 	@bash tests/fuzz/run.sh $(FUZZ_SECONDS)
 
-install:            ## programs, man pages and unit file under DESTDIR and PREFIX
+install:            ## programs, man pages, completions and unit file under DESTDIR and PREFIX
 	@[ -x $(BIN)/ftqd ] && [ -x $(BIN)/ftqc ] || $(MAKE) all
 	install -D -m 755 $(BIN)/ftqd $(DESTDIR)$(PREFIX)/sbin/ftqd
 	install -D -m 755 $(BIN)/ftqc $(DESTDIR)$(PREFIX)/bin/ftqc
 	for page in $(MAN); do \
 	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+	@set -e; share=$(DESTDIR)$(PREFIX)/share; for place in bash:bash-completion/completions/ftqc \
+	    zsh:zsh/site-functions/_ftqc fish:fish/vendor_completions.d/ftqc.fish; do \
+	    install -d $$share/$$(dirname $${place#*:}); \
+	    $(BIN)/ftqc help --completion $${place%%:*} > $$share/$${place#*:}; chmod 644 $$share/$${place#*:}; done
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|^ExecStart=[^ ]*/ftqd|ExecStart=$(PREFIX)/sbin/ftqd|' systemd/ftqd@.service \
 	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/ftqd@.service

@@ -81,7 +81,7 @@ pub fn plan_keyed(call: &Call<'_>, to: Destination, tells: bool) -> Planned {
     Ok(Plan::Run(Box::new(move |session, out| {
         let pushed = gather(items, out).and_then(|batch| push(&to, batch, session));
         match pushed {
-            Ok((answer, count)) if tells => out.number("count", answer.slot, count),
+            Ok((answer, count)) if tells || out.style.json => out.number("count", answer.slot, count),
             Ok((answer, _)) if out.style.lines => out.ok(answer.slot),
             Ok(_) => {}
             Err(e) => out.error(&e),

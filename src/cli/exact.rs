@@ -6,6 +6,7 @@
 use crate::cli::input::{Input, Next};
 use crate::cli::output::{complain, Output, Style};
 use crate::cli::position::{bad, Extent, Position, Sent, Store, Trouble};
+use crate::cli::progress;
 use crate::cli::table::{Call, Plan, Refusal};
 use crate::cli::transfer::{item_of, items_of_stdin, Batch};
 use crate::client::{Answer, Ask, Code, Done, Error, Session};
@@ -53,16 +54,17 @@ pub fn plan_session(call: &Call<'_>) -> Result<Plan, Refusal> {
         return Err(Error::bad_request("a session file is ended by a command of its own").into());
     }
     let path = PathBuf::from(OsStr::from_bytes(&call.operands[1]));
-    Ok(Plan::Run(Box::new(move |session, out| {
-        if let Err(trouble) = end(&path, session) {
-            trouble.tell(out);
-        }
+    Ok(Plan::Run(Box::new(move |session, out| match end(&path, session) {
+        Ok(slot) if out.style.json => out.ok(slot),
+        Ok(_) => {}
+        Err(trouble) => trouble.tell(out),
     })))
 }
 
-/// Ends the session that the file keeps, and removes the file.
-fn end(path: &Path, session: &mut Session) -> Result<(), Trouble> {
+/// Ends the session that the file keeps, and removes the file; where it was ended.
+fn end(path: &Path, session: &mut Session) -> Result<Slot, Trouble> {
     let (store, found) = Store::open(path, false)?;
+    let mut slot = Slot(0);
     if let Some((position, (group, id))) = found.and_then(|position| position.session.map(|s| (position, s))) {
         session.keep(group, id, position.seen());
         let mut operation = Vec::new();
@@ -70,15 +72,16 @@ fn end(path: &Path, session: &mut Session) -> Result<(), Trouble> {
         // Behind whatever may have been sent.
         session.submit_as(position.next, operation);
         match session.wait() {
-            Err(e) if !e.is(Code::Expired) => return Err(Trouble::Again(e)),
-            _ => {}
+            Ok(answer) => slot = answer.slot,
+            Err(e) if e.is(Code::Expired) => {}
+            Err(e) => return Err(Trouble::Again(e)),
         }
         let items: u64 = position.sent.iter().map(|sent| sent.extent.items).sum();
         if items > 0 {
             complain(&format!("{items} items behind item {} may have been pushed, or not", position.done.items));
         }
     }
-    store.remove()
+    store.remove().map(|()| slot)
 }
 
 fn stdin(e: io::Error) -> Trouble {
@@ -121,14 +124,17 @@ pub(super) fn push(
         slot: Slot(0),
     };
     exact.replay()?;
+    out.count(exact.at.done.items, exact.at.done.bytes);
+    out.show_progress(progress::terminal(true, false), "push", None);
     let pushed = exact.push_all(session, out);
+    out.end_progress();
     // What was acknowledged meanwhile need not be asked for again.
     let kept = exact.record(session);
     if skipped > 0 {
         let why = format!("{skipped} lines of this input were not pushed, as an earlier run has told");
         out.error(&Error::bad_request(why));
     }
-    if tells && pushed.is_ok() {
+    if (tells || out.style.json) && pushed.is_ok() {
         out.number("count", exact.slot, exact.at.done.items);
     }
     pushed.and(kept)
@@ -234,7 +240,9 @@ impl Exact {
 
     fn push_all(&mut self, session: &mut Session, out: &mut Output) -> Result<(), Trouble> {
         loop {
+            let before = self.at.done;
             self.hear(session)?;
+            out.count(self.at.done.items - before.items, self.at.done.bytes - before.bytes);
             if self.held.is_some() {
                 self.come_back(session)?;
                 continue;
@@ -254,7 +262,7 @@ impl Exact {
                 return Ok(());
             }
             let reads = drained && !ended && session.has_room();
-            if session.turn(reads.then(|| self.input.fd()), None) {
+            if session.turn(reads.then(|| self.input.fd()), out.progress()) {
                 self.input.fill().map_err(stdin)?;
             }
         }

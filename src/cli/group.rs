@@ -48,16 +48,16 @@ fn watch(session: &mut Session, out: &mut Output) {
 
 /// Prints what a replica told: as it is for scripts, as `show` has it for people.
 fn print(out: &mut Output, answer: Result<Answer, Error>, show: fn(&mut Output, &Value)) {
-    let parsed = answer.and_then(|answer| {
-        let wrong = |e| Error::refused(Code::Internal, format!("the replica's answer is no JSON: {e}"));
-        let value: Value = serde_json::from_slice(&answer.body).map_err(wrong)?;
-        Ok((value, answer.body))
-    });
-    match parsed {
+    match answer.and_then(|answer| Ok((parse(&answer)?, answer.body))) {
         Ok((_, body)) if out.style.json => out.line(&one_line_json(&body)),
         Ok((value, _)) => show(out, &value),
         Err(e) => out.error(&e),
     }
+}
+
+fn parse(answer: &Answer) -> Result<Value, Error> {
+    let wrong = |e| Error::refused(Code::Internal, format!("the replica's answer is no JSON: {e}"));
+    serde_json::from_slice(&answer.body).map_err(wrong)
 }
 
 /// JSON as it is, the line ends between its tokens made blanks: a string has none.
@@ -114,16 +114,14 @@ fn print_members(out: &mut Output, members: &Value) {
     out.table(&HEADINGS, &rows(members));
 }
 
-/// `ready` has its own exit status, whatever it prints.
+/// Not to be ready is a refusal, with its exit status.
 fn print_ready(out: &mut Output, answer: Result<Answer, Error>) {
-    let is_ready = answer.as_ref().ok().and_then(|a| serde_json::from_slice::<Value>(&a.body).ok());
-    if is_ready.is_some_and(|told| told["ready"] != true) {
-        out.note_status(Code::NotPrimary.exit_status());
-    }
-    print(out, answer, |out, told| {
-        if told["ready"] == true {
-            return out.line("ready");
+    match answer.and_then(|answer| parse(&answer)) {
+        Ok(told) if told["ready"] == true && out.style.json => {
+            out.object(&[("ok", Value::from(true)), ("ready", Value::from(true))]);
         }
-        out.error(&Error::refused(Code::NotPrimary, told["reason"].as_str().unwrap_or("not ready")));
-    });
+        Ok(told) if told["ready"] == true => out.line("ready"),
+        Ok(told) => out.error(&Error::refused(Code::NotPrimary, told["reason"].as_str().unwrap_or("not ready"))),
+        Err(e) => out.error(&e),
+    }
 }

@@ -4,6 +4,7 @@
 //! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
+pub mod completion;
 pub mod destination;
 pub mod exact;
 pub mod follow;
@@ -15,6 +16,7 @@ pub mod options;
 pub mod output;
 pub mod pipe;
 pub mod position;
+pub mod progress;
 pub mod prompt;
 pub mod queue;
 pub mod table;
@@ -36,7 +38,6 @@ use std::time::Duration;
 
 /// Exit statuses that are no answer's.
 const USAGE: u8 = 64;
-const CONFIGURATION: u8 = 78;
 /// A timeout beyond any patience: about thirty years.
 const TIMEOUT_SECS_MAX: f64 = 1e9;
 
@@ -83,18 +84,14 @@ impl Settings {
         Ok(())
     }
 
-    /// A session with the group. Errors: the exit status, after a word on stderr.
-    fn session(&self) -> Result<Session, u8> {
+    /// A session with the group. Errors say what makes no sense.
+    fn session(&self) -> Result<Session, String> {
         if let Some(key) = &self.key {
-            complain(&format!("configuration: no encryption in this version; key {}", String::from_utf8_lossy(key)));
-            return Err(CONFIGURATION);
+            return Err(format!("no encryption in this version; key {}", String::from_utf8_lossy(key)));
         }
         let servers = match &self.servers {
             Some(servers) => servers.clone(),
-            None => Server::defaults().map_err(|why| {
-                complain(&format!("configuration: {why}"));
-                CONFIGURATION
-            })?,
+            None => Server::defaults()?,
         };
         Ok(Session::new(servers, self.timeout))
     }
@@ -124,7 +121,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
         return one(&asked.collect::<Vec<_>>(), settings);
     }
     if settings.version {
-        return say(&format!("ftqc {}", env!("CARGO_PKG_VERSION")));
+        return say("version", &format!("ftqc {}", env!("CARGO_PKG_VERSION")), settings.style);
     }
     match &words[taken..] {
         [] => lines(settings),
@@ -149,11 +146,12 @@ fn misused(why: &str, json: bool) -> u8 {
     }
 }
 
-fn say(text: &str) -> u8 {
+/// Says something that needs no replica; as JSON under this name.
+fn say(name: &str, text: &str, style: Style) -> u8 {
     match stdout() {
         Ok(stdout) => {
-            let mut out = Output::new(Style::default(), Some(stdout));
-            out.line(text);
+            let mut out = Output::new(style, Some(stdout));
+            out.text_as(name, text);
             out.flush();
             0
         }
@@ -166,6 +164,12 @@ pub fn stdout() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
+fn misconfigured(why: &str, mut out: Output) -> u8 {
+    out.misconfigured(why);
+    out.flush();
+    out.status()
+}
+
 fn no_stdout(e: &io::Error) -> u8 {
     complain(&format!("stdout: {e}"));
     74
@@ -176,13 +180,15 @@ fn lines(mut settings: Settings) -> u8 {
     settings.style.lines = true;
     settings.style.escape = true;
     settings.style.terminal = io::stdout().is_terminal();
-    let session = settings.session();
-    let (mut session, stdout) = match (session, stdout()) {
-        (Ok(session), Ok(stdout)) => (session, stdout),
-        (Err(status), _) => return status,
-        (_, Err(e)) => return no_stdout(&e),
+    let stdout = match stdout() {
+        Ok(stdout) => stdout,
+        Err(e) => return no_stdout(&e),
     };
     let mut out = Output::new(settings.style, Some(stdout));
+    let mut session = match settings.session() {
+        Ok(session) => session,
+        Err(why) => return misconfigured(&why, out),
+    };
     if prompt::is_wanted() {
         let names = COMMANDS.iter().map(|command| command.name.to_string()).collect();
         prompt::run(&mut session, &mut out, settings.stale, &pipe::plan, names);
@@ -204,7 +210,7 @@ fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
         return misused(&why, settings.style.json);
     }
     if settings.help {
-        return say(&command.help());
+        return say("text", &command.help(), settings.style);
     }
     settings.style.terminal = io::stdout().is_terminal();
     let stdout = match stdout() {
@@ -219,11 +225,11 @@ fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
             return misused(&format!("{why}; usage: {}", command.usage()), settings.style.json);
         }
         Err(Refusal::Error(e)) => out.error(&e),
-        Ok(Plan::Print(text)) => out.line(&text),
+        Ok(Plan::Print(text)) => out.text_as("text", &text),
         Ok(plan) => {
             let mut session = match settings.session() {
                 Ok(session) => session,
-                Err(status) => return status,
+                Err(why) => return misconfigured(&why, out),
             };
             plan.carry_out(&mut session, &mut out, settings.style);
             out.flush();

@@ -1,6 +1,7 @@
 //! Answers on stdout, as text or as JSON, and the exit status they add up to.
 
 use crate::cli::line::{escape, one_line};
+use crate::cli::progress::{Progress, Tally};
 use crate::client::Error;
 use crate::types::Slot;
 use crate::wire::operation::{Dead, Leased};
@@ -9,6 +10,7 @@ use base64::Engine;
 use serde_json::{Number, Value};
 use std::fs::File;
 use std::io::{self, Write};
+use std::time::Instant;
 
 /// Answers are gathered up to so many bytes before they are written.
 const GATHERED_BYTES: usize = 128 << 10;
@@ -55,11 +57,14 @@ pub struct Output {
     gathered: Vec<u8>,
     /// `None` gathers without end, for tests.
     stdout: Option<File>,
+    /// Items that were printed, or acknowledged, and what shows them to a person who waits.
+    tally: Tally,
+    progress: Option<Progress>,
 }
 
 impl Output {
     pub fn new(style: Style, stdout: Option<File>) -> Output {
-        Output { style, status: 0, gathered: Vec::new(), stdout }
+        Output { style, status: 0, gathered: Vec::new(), stdout, tally: Tally::default(), progress: None }
     }
 
     /// The worst status so far.
@@ -91,6 +96,7 @@ impl Output {
     }
 
     pub fn item(&mut self, slot: Slot, item: &[u8]) {
+        self.count(1, item.len() as u64);
         if self.style.json {
             self.fields(slot, &[json_item(item)]);
         } else {
@@ -179,6 +185,23 @@ impl Output {
         self.failure("usage", "no", why);
     }
 
+    /// What is needed to reach the group makes no sense: told where errors are told.
+    pub fn misconfigured(&mut self, why: &str) {
+        self.note_status(78);
+        match self.style.json {
+            true => self.failure("configuration", "no", &one_line(why)),
+            false => complain(&format!("configuration: {why}")),
+        }
+    }
+
+    /// Text for people: as JSON in one object under this name.
+    pub fn text_as(&mut self, name: &str, text: &str) {
+        match self.style.json {
+            true => self.object(&[("ok", Value::from(true)), (name, Value::from(text))]),
+            false => self.line(text),
+        }
+    }
+
     fn failure(&mut self, name: &str, done: &str, message: &str) {
         let fields = [("error", name), ("done", done), ("message", message)].map(|(n, v)| (n, Value::from(v)));
         self.object([("ok", Value::from(false))].iter().chain(&fields));
@@ -199,8 +222,35 @@ impl Output {
             self.line(&format!("! {name} {message}"));
         } else {
             self.flush();
+            self.progress.iter_mut().for_each(Progress::erase);
             complain(&format!("{name}: {message}"));
         }
+    }
+
+    // ---- progress
+
+    /// From now on it is shown on this terminal, if there is one, how many items there were, of those that are wanted.
+    pub fn show_progress(&mut self, terminal: Option<File>, what: &'static str, wanted: Option<u64>) {
+        let begin = |terminal| Progress::new(terminal, what, wanted, self.tally, Instant::now());
+        self.progress = terminal.map(begin);
+    }
+
+    /// So many more were pushed or printed.
+    pub fn count(&mut self, items: u64, bytes: u64) {
+        self.tally.items += items;
+        self.tally.bytes += bytes;
+    }
+
+    /// Shows how far it has come, if it is time; when it will be time again.
+    pub fn progress(&mut self) -> Option<Instant> {
+        let progress = self.progress.as_mut()?;
+        progress.draw(self.tally, Instant::now());
+        Some(progress.next())
+    }
+
+    /// No more of that.
+    pub fn end_progress(&mut self) {
+        self.progress = None;
     }
 
     fn write_if_full(&mut self) {

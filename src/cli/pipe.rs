@@ -21,7 +21,8 @@ pub type Understand<'a> = &'a dyn Fn(&[u8], Style, bool) -> Result<(Plan, Style)
 /// What stands in line for its turn to be printed.
 enum Waiting {
     Answer(fn(&mut Output, Result<Answer, Error>), Style),
-    Line(String),
+    Text(String, Style),
+    Blank,
     Error(Error),
 }
 
@@ -83,7 +84,12 @@ impl Pipe<'_> {
                     print(out, answer);
                     out.style = usual;
                 }
-                Waiting::Line(line) => out.line(line),
+                Waiting::Text(text, style) => {
+                    let usual = std::mem::replace(&mut out.style, *style);
+                    out.text_as("text", text);
+                    out.style = usual;
+                }
+                Waiting::Blank => out.line(""),
                 Waiting::Error(error) => out.error(error),
             }
             self.waiting.pop_front();
@@ -95,7 +101,7 @@ impl Pipe<'_> {
         while self.next.is_none() && session.has_room() && self.waiting.len() < WAITING_MAX {
             let planned = match self.input.next_line() {
                 Next::Line(line) if is_blank_line(line) => {
-                    self.waiting.push_back(Waiting::Line(String::new()));
+                    self.waiting.push_back(Waiting::Blank);
                     continue;
                 }
                 Next::Line(line) if is_comment(line) => continue,
@@ -111,7 +117,7 @@ impl Pipe<'_> {
                     session.submit_bytes(ask, bytes);
                     self.waiting.push_back(Waiting::Answer(print, style));
                 }
-                Ok((Plan::Print(text), _)) => self.waiting.push_back(Waiting::Line(text)),
+                Ok((Plan::Print(text), style)) => self.waiting.push_back(Waiting::Text(text, style)),
                 Ok(run) => self.next = Some(run),
                 Err(refusal) => self.waiting.push_back(Waiting::Error(refusal.into_error())),
             }
@@ -146,10 +152,10 @@ pub fn plan(line: &[u8], style: Style, stale: bool) -> Result<(Plan, Style), Ref
     if let Some((known, _)) = foreign {
         return Err(Refusal::Usage(format!("{} can only stand on the command line", known.synopsis())));
     }
-    if call.long("help").is_some() {
-        return Ok((Plan::Print(command.help()), style));
-    }
     call.style.json |= call.long("json").is_some();
+    if call.long("help").is_some() {
+        return Ok((Plan::Print(command.help()), call.style));
+    }
     call.stale |= call.long("stale").is_some();
     let plan = (command.plan)(&call)?;
     Ok((plan, call.style))

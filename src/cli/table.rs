@@ -2,7 +2,7 @@
 
 use crate::cli::options::{scan, Given, Known};
 use crate::cli::output::{Output, Style};
-use crate::cli::{bench, exact, group, lease, line, queue, transfer};
+use crate::cli::{bench, completion, exact, group, lease, line, queue, transfer};
 use crate::client::{Answer, Ask, Error, Session};
 use crate::limits::SPAN_MS_MAX;
 
@@ -94,7 +94,8 @@ impl Plan {
                 print(out, answer);
             }
             Plan::Run(run) => run(session, out),
-            Plan::Print(text) => out.line(&text),
+            Plan::Print(text) => out.text_as("text", &text),
+            Plan::Quit if out.style.json => out.object(&[("ok", true.into())]),
             Plan::Quit => out.line("ok"),
         }
         out.style = usual;
@@ -241,14 +242,16 @@ pub static COMMANDS: &[Command] = &[
     command!("members" "" "every configured replica" Some(&[]), (0, 0), false, group::members),
     command!("ready" "" "whether the asked replica serves: exit 0, else 75 with the reason"
         Some(&[]), (0, 0), false, group::ready),
-    command!("bench" "[OPTION...] [WHAT]" "throughput and latencies of push, pop, mixed or read"
+    command!("bench" "[OPTION...] [push|pop|mixed|read]" "throughput and latencies of requests"
         Some(&[
             long("clients", "N", "clients, each with its own connection and session (1)"),
             long("size", "B", "bytes of an item (16)"),
             long("seconds", "S", "how long to measure (5)"),
             long("pipeline", "D", "requests in flight for each client (1)"),
         ]), (0, 1), false, bench::plan),
-    command!("help" "[COMMAND]" "what there is" Some(&[]), (0, 1), false, help),
+    command!("help" "[--completion bash|zsh|fish] [COMMAND]" "what there is"
+        Some(&[long("completion", "bash|zsh|fish", "the script that has this shell complete ftqc's words")]),
+        (0, 1), false, help),
 ];
 
 /// A command, and what was given with it: its own options and global ones, and the operands.
@@ -285,6 +288,10 @@ pub fn look_up(words: &[Vec<u8>]) -> Result<Found<'_>, Refusal> {
 }
 
 fn help(call: &Call<'_>) -> Result<Plan, Refusal> {
+    if let Some(shell) = call.long("completion") {
+        let script = completion::script(shell);
+        return script.map(Plan::Print).ok_or_else(|| Refusal::Usage("there are bash, zsh and fish".to_string()));
+    }
     let Some(name) = call.operands.first() else { return Ok(Plan::Print(overview())) };
     let found = COMMANDS.iter().find(|command| command.name.as_bytes() == name.as_slice());
     let unknown = || Refusal::Usage(format!("unknown command '{}'", String::from_utf8_lossy(name)));
@@ -319,7 +326,10 @@ pub fn overview() -> String {
     }
     text.push_str("\n\nCommands:");
     for command in COMMANDS {
-        text.push_str(&format!("\n  {:28} {}", command.usage(), command.summary));
+        let usage = command.usage();
+        // What is too long for its column has a line of its own.
+        let gap = if usage.len() <= 28 { String::new() } else { format!("\n{:30}", "") };
+        text.push_str(&format!("\n  {usage:28}{gap} {}", command.summary));
     }
     text
 }

@@ -1,9 +1,11 @@
 //! Commands as they are called, against a replica that keeps its promises; and the man page against the table.
 
 use super::*;
+use crate::cli::options::Known;
 use crate::cli::table::COMMANDS;
 use crate::client::fake::{Fake, PATIENT};
 use crate::wire::answer::Code;
+use std::collections::{BTreeMap, BTreeSet};
 
 const LINES: Style = Style { json: false, null: false, escape: true, lines: true, terminal: false };
 
@@ -95,7 +97,7 @@ fn a_replica_is_shown_to_people_and_to_scripts() {
     let fake = Fake::new(1);
     let json = Style { json: true, ..Style::default() };
     assert_eq!(ran(&fake, LINES, &["ready"]), said("ready\n", 0));
-    assert_eq!(ran(&fake, json, &["ready"]), said("{\"ready\":true,\"reason\":\"\"}\n", 0));
+    assert_eq!(ran(&fake, json, &["ready"]), said("{\"ok\":true,\"ready\":true}\n", 0));
     assert!(ran(&fake, LINES, &["status"]).0.starts_with("id       1\nstate    regular\nprimary  yes\n"));
     assert!(ran(&fake, json, &["status"]).0.starts_with("{\"id\":1,\"state\":"));
     assert_eq!(ran(&fake, LINES, &["members"]), said("1\ta:1\tregular\t-\t-\t-\t-\t-\t-\t-\t-\n", 0));
@@ -124,24 +126,112 @@ fn help_is_asked_for_before_and_behind_a_command() {
     assert_eq!(status(&["-h", "nosuch"]), USAGE);
 }
 
+const PAGE: &str = include_str!("../../man/ftqc.1");
+
+/// The options that a line of the page shows, `Fl n Ar count` or `Fl -wait Ns = Ns Ar secs`, and which take a value.
+fn shown_options(line: &str) -> BTreeSet<(String, bool)> {
+    let words: Vec<&str> = line.split_whitespace().filter(|word| !["Ns", "=", ",", "Fl"].contains(word)).collect();
+    let names: Vec<&str> = line.split("Fl ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    let takes = |name: &&str| {
+        let behind = words.iter().skip_while(|word| word != &name).nth(1);
+        behind == Some(&"Ar") || behind.is_some_and(|word| word.starts_with('-')) && line.contains("Ar")
+    };
+    names.iter().map(|name| (name.trim_start_matches('-').to_string(), takes(name))).collect()
+}
+
+fn known_options(options: &[Known]) -> BTreeSet<(String, bool)> {
+    let forms = options.iter().flat_map(|option| {
+        let letter = (option.letter != 0).then(|| char::from(option.letter).to_string());
+        let name = (!option.name.is_empty()).then(|| option.name.to_string());
+        [letter, name].into_iter().flatten().map(|form| (form, !option.value.is_empty()))
+    });
+    forms.collect()
+}
+
 #[test]
-fn the_man_page_has_every_command_and_option() {
-    let page = include_str!("../../man/ftqc.1");
-    for command in COMMANDS {
-        assert!(page.contains(&format!(".It Ic {}", command.name)), "ftqc(1) lacks {}", command.name);
-        for option in command.options.unwrap_or_default() {
-            let shown = if option.name.is_empty() {
-                char::from(option.letter).to_string()
-            } else {
-                format!("-{}", option.name)
-            };
-            assert!(page.contains(&format!("Fl {shown}")), "ftqc(1) lacks {} of {}", shown, command.name);
-        }
+fn the_man_page_and_the_table_have_the_same_commands_and_options() {
+    let mut shown: BTreeMap<&str, BTreeSet<(String, bool)>> = BTreeMap::new();
+    for entry in PAGE.lines().filter_map(|line| line.strip_prefix(".It Ic ")) {
+        let name = entry.split_whitespace().next().expect("a name");
+        // The program that a worker runs has options of its own.
+        let own = entry.split(" Fl - ").next().expect("the first part");
+        shown.entry(name).or_default().append(&mut shown_options(own));
     }
-    for option in GLOBAL {
-        assert!(page.contains(&format!("Fl -{}", option.name)), "ftqc(1) lacks --{}", option.name);
-    }
+    let known = COMMANDS.iter().map(|command| (command.name, known_options(command.options.unwrap_or_default())));
+    assert_eq!(shown, known.collect::<BTreeMap<_, _>>());
+    let before = PAGE.split(".Sh COMMANDS").next().expect("the first part");
+    let globals = before.lines().filter(|line| line.starts_with(".It Fl")).flat_map(shown_options);
+    assert_eq!(globals.collect::<BTreeSet<_>>(), known_options(GLOBAL));
+}
+
+#[test]
+fn the_man_page_has_every_code() {
     for &code in Code::ALL.iter().filter(|code| code.exit_status() > 1) {
-        assert!(page.contains(code.name()), "ftqc(1) lacks {}", code.name());
+        assert!(PAGE.contains(code.name()), "ftqc(1) lacks {}", code.name());
+    }
+}
+
+#[test]
+fn the_help_of_a_command_tells_all_of_it() {
+    for command in COMMANDS {
+        let help = command.help();
+        assert!(help.starts_with(&command.usage()) && help.contains(command.summary), "{help}");
+        for option in command.options.unwrap_or_default() {
+            assert!(help.contains(&option.synopsis()) && help.contains(option.summary), "{help}");
+            let form = option.synopsis();
+            let form = form.split_whitespace().next().expect("a form");
+            let in_usage = command.synopsis.contains("[OPTION...]") || command.synopsis.contains(form);
+            assert!(in_usage, "{}: the synopsis lacks {form}", command.name);
+        }
+        assert!(command.summary.len() <= 90 && !command.summary.ends_with('.'), "{}", command.name);
+    }
+}
+
+#[test]
+fn every_command_has_its_json() {
+    let fake = Fake::new(1);
+    let json = Style { json: true, ..Style::default() };
+    let run = |words: &[&str]| {
+        let (text, status) = ran(&fake, json, words);
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}")));
+        (lines.collect::<Vec<serde_json::Value>>(), status)
+    };
+    let ok = |words: &[&str], field: &str, value: serde_json::Value| {
+        let (lines, status) = run(words);
+        assert_eq!((lines.len(), status, &lines[0]["ok"]), (1, 0, &true.into()), "{words:?}: {lines:?}");
+        assert_eq!(lines[0][field], value, "{words:?}: {lines:?}");
+        assert!(["help", "ready"].contains(&words[0]) || lines[0]["slot"].is_u64(), "{words:?}: {lines:?}");
+        lines[0].clone()
+    };
+    ok(&["qCreate", "jobs"], "id", 1.into());
+    ok(&["qId", "jobs"], "id", 1.into());
+    ok(&["qPush", "1", "a"], "item", serde_json::Value::Null);
+    ok(&["push", "jobs", "b", "c"], "count", 2.into());
+    ok(&["push", "--id", "k", "jobs", "d"], "count", 1.into());
+    ok(&["push", "--id", "k", "jobs", "d"], "count", 0.into());
+    ok(&["qTop", "1"], "item", "a".into());
+    ok(&["qSize", "1"], "size", 4.into());
+    ok(&["qPop", "1"], "item", "a".into());
+    ok(&["size", "jobs"], "size", 3.into());
+    ok(&["peek", "jobs"], "item", "b".into());
+    ok(&["pop", "jobs"], "item", "b".into());
+    ok(&["queues"], "label", "jobs".into());
+    let receipt = |words: &[&str]| ok(words, "try", 1.into())["receipt"].to_string();
+    let first = receipt(&["take", "jobs"]);
+    ok(&["extend", &first, "5"], "item", serde_json::Value::Null);
+    ok(&["bury", &first], "item", serde_json::Value::Null);
+    ok(&["dead", "jobs"], "item", "c".into());
+    ok(&["kick", "jobs"], "count", 1.into());
+    let first = receipt(&["take", "jobs"]);
+    ok(&["nack", &first], "item", serde_json::Value::Null);
+    ok(&["limit", "jobs", "items=9"], "items", serde_json::Value::Null);
+    ok(&["limit", "jobs"], "items", 9.into());
+    ok(&["purge", "jobs"], "count", 2.into());
+    ok(&["help", "size"], "text", "size LABEL\n    the number of items".into());
+    ok(&["ready"], "ready", true.into());
+    ok(&["drop", "jobs"], "item", serde_json::Value::Null);
+    for words in [&["qPop", "1"][..], &["pop", "jobs"], &["pop", "-n", "2", "jobs"], &["dead", "jobs"], &["ack", "1"]] {
+        let (lines, status) = run(words);
+        assert_eq!((lines.len(), status, &lines[0]["ok"], &lines[0]["done"]), (1, 1, &false.into(), &"no".into()));
     }
 }

@@ -8,6 +8,7 @@ use crate::cli::input::{Input, Next};
 use crate::cli::lease::{asked, wait_ms};
 use crate::cli::line::unescape;
 use crate::cli::output::{complain, Output, Style};
+use crate::cli::progress;
 use crate::cli::queue::{print_items, try_print_items};
 use crate::cli::table::{decimal, Call, Plan, Refusal};
 use crate::client::{check_item, Ask, Error, Session};
@@ -136,8 +137,8 @@ struct Push {
     batch: Batch,
     /// Items, and in the present batch those up to here, counted from the first line.
     taken: u64,
-    /// For each push under way the number of its items and of its last line.
-    under_way: VecDeque<(usize, u64)>,
+    /// For each push under way the number of its items, of their bytes, and that of its last line.
+    under_way: VecDeque<(usize, usize, u64)>,
     pushed: u64,
     slot: Slot,
     failed: bool,
@@ -176,6 +177,7 @@ impl Push {
     }
 
     fn run_stdin(mut self, session: &mut Session, out: &mut Output) {
+        out.show_progress(progress::terminal(true, false), "push", None);
         let result = items_of_stdin(out.style).and_then(|mut input| self.read_all(&mut input, session, out));
         self.finish(session, out);
         if let Err(e) = result {
@@ -198,7 +200,7 @@ impl Push {
                 self.send(session, self.taken);
             }
             let reads = drained && session.has_room();
-            if session.turn(reads.then(|| input.fd()), None) {
+            if session.turn(reads.then(|| input.fd()), out.progress()) {
                 input.fill()?;
             }
         }
@@ -226,9 +228,7 @@ impl Push {
                 }
             };
             if !self.batch.has_room_for(&item) {
-                let through = self.taken - 1;
-                self.under_way.push_back((self.batch.ends.len(), through));
-                self.batch.submit(session, &self.to);
+                self.send(session, self.taken - 1);
             }
             self.batch.add(&item);
         }
@@ -236,17 +236,18 @@ impl Push {
     }
 
     fn send(&mut self, session: &mut Session, through: u64) {
-        self.under_way.push_back((self.batch.ends.len(), through));
+        self.under_way.push_back((self.batch.len(), self.batch.bytes.len(), through));
         self.batch.submit(session, &self.to);
     }
 
     /// Takes the answers that are there.
     fn hear(&mut self, session: &mut Session, out: &mut Output) {
         while let Some(answer) = session.take() {
-            let (count, through) = self.under_way.pop_front().expect("an answer for each push");
+            let (count, bytes, through) = self.under_way.pop_front().expect("an answer for each push");
             match answer {
                 Ok(answer) => {
                     self.pushed += count as u64;
+                    out.count(count as u64, bytes as u64);
                     self.slot = answer.slot;
                 }
                 Err(e) => {
@@ -276,11 +277,13 @@ impl Push {
             self.send(session, self.taken);
         }
         while session.pending() > 0 {
-            session.turn(None, None);
+            session.turn(None, out.progress());
             self.hear(session, out);
         }
+        out.end_progress();
         self.tell(out);
-        if self.tells && (!self.failed || self.pushed > 0) {
+        let tells = self.tells || out.style.json;
+        if tells && (!self.failed || self.pushed > 0) {
             out.number("count", self.slot, self.pushed);
         } else if out.style.lines && !self.failed {
             out.ok(self.slot);
@@ -310,6 +313,7 @@ pub fn pop(call: &Call<'_>) -> Result<Plan, Refusal> {
 }
 
 fn pop_many(label: &str, wanted: u64, session: &mut Session, out: &mut Output) {
+    out.show_progress(progress::terminal(false, true), "pop", Some(wanted));
     let (mut printed, mut ahead) = (0, 0);
     let mut asked = VecDeque::new();
     let mut ended: Option<Error> = None;
@@ -342,8 +346,9 @@ fn pop_many(label: &str, wanted: u64, session: &mut Session, out: &mut Output) {
         if session.pending() == 0 {
             break;
         }
-        session.turn(None, None);
+        session.turn(None, out.progress());
     }
+    out.end_progress();
     match ended {
         Some(e) if printed < wanted || e.exit_status() != 1 => match e {
             e if printed > 0 => out.error(&e.about(&format!("after {printed} of {wanted} items"))),

@@ -157,6 +157,10 @@ fn misuse_is_told_in_json_too_and_quit_ends_a_pipe() {
         let line: serde_json::Value = serde_json::from_slice(&run.stdout).expect("one object");
         assert_eq!((run.status, &line["error"], &line["done"]), (64, &"usage".into(), &"no".into()), "{run:?}");
     }
+    let run = group.ask(1, &["-j", "-k", "nosuch", "size", "jobs"], "");
+    let line: serde_json::Value = serde_json::from_slice(&run.stdout).expect("one object");
+    assert_eq!((run.status, &line["error"], run.stderr.as_str()), (78, &"configuration".into(), ""), "{run:?}");
+    group.ask(1, &["-j"], "quit\n").is(0, "{\"ok\":true}\n");
     for word in ["quit", "exit"] {
         group.ask(1, &[], format!("qSize 9\n{word}\nqId jobs\n")).is(1, "! no-queue no queue has the id 9\nok\n");
     }

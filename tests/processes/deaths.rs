@@ -54,7 +54,7 @@ fn two_die_and_the_one_that_is_left_may_not_go_on() {
 fn most_of_those_that_died_are_enough_to_go_on() {
     let mut group = Group::start(Net::any("most_of_those_that_died_are_enough_to_go_on"), 3);
     group.push(1, "before");
-    (1..=3).for_each(|id| group.crash(id));
+    group.crash_all();
     group.launch(1);
     group.assert_refuses(1, "2, 3");
     group.launch(2);

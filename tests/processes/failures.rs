@@ -87,7 +87,7 @@ fn crash_all_under_load(group: &mut Group, order: [u8; 3]) {
             .collect();
         let wanted = before["digest_slot"].as_u64().map(|slot| slot + 1);
         group.await_status(1, "something is done", |s| s["digest_slot"].as_u64() >= wanted);
-        (1..=3).for_each(|id| group.crash(id));
+        group.crash_all();
         assert!(!pushing.iter().any(|p| p.is_finished()), "the load must last beyond the crash");
         order.iter().for_each(|&id| group.launch(id));
         pushing.into_iter().map(|p| p.join().expect("a pusher is answered")).collect()
@@ -110,7 +110,7 @@ fn everything_acknowledged_survives_a_crash_of_all() {
         crash_all_under_load(&mut group, order);
     }
     let before = group.assert_agreement();
-    (1..=3).for_each(|id| group.crash(id));
+    group.crash_all();
     (1..=3).for_each(|id| assert_on_disk(&group, id, &before));
 }
 

@@ -103,6 +103,16 @@ impl Group {
         self.end(id, libc::SIGKILL);
     }
 
+    /// All at once, as a power cut would: nobody lives to see another one die.
+    pub fn crash_all(&mut self) {
+        (1..=self.size).for_each(|id| self.pause(id));
+        (1..=self.size).for_each(|id| self.signal(id, libc::SIGKILL));
+        for id in 1..=self.size {
+            let mut child = self.replicas[usize::from(id) - 1].take().expect("it runs");
+            wait(&mut child, &format!("replica {id} ends"));
+        }
+    }
+
     pub fn pause(&self, id: u8) {
         self.signal(id, libc::SIGSTOP);
     }
