@@ -320,12 +320,16 @@ fn make_ready(ready: &mut VecDeque<usize>, connection: &mut Connection, place: u
 
 fn surroundings(replica: &Replica) -> Surroundings {
     let Some(view) = replica.group().newest() else {
-        return Surroundings { reason: replica.reason().or(Some("no view".into())), ..Surroundings::default() };
+        return Surroundings { blank: true, reason: replica.reason(), ..Surroundings::default() };
     };
+    // Where no view can be formed, who is lost stays in the last one: it is not listed all the same.
+    let is_heard =
+        |id: ReplicaId| id == replica.group().me().id || replica.group().detect().heard(replica.now(), id).is_some();
     let book = view.book.iter().filter_map(|entry| Some((entry.id, entry.http.clone()?)));
     Surroundings {
+        blank: false,
         reason: replica.reason(),
-        members: view.members.iter().map(|member| member.id).collect(),
+        members: view.members.iter().map(|member| member.id).filter(|&id| is_heard(id)).collect(),
         book: book.collect(),
     }
 }

@@ -521,7 +521,7 @@ impl Replica {
     }
 
     /// The time of the last event.
-    fn now(&self) -> Time {
+    pub fn now(&self) -> Time {
         self.now
     }
 

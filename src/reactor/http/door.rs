@@ -31,7 +31,9 @@ const NOBODY: Caller = 0;
 pub struct Surroundings {
     /// Why it is not in a primary view that serves, if so.
     pub reason: Option<String>,
-    /// The members of the newest view it knows; none before its first.
+    /// It knows of no view yet, and has no state.
+    pub blank: bool,
+    /// The members of the newest view it knows, as far as it hears them.
     pub members: Vec<ReplicaId>,
     /// The HTTP addresses in the book.
     pub book: BTreeMap<ReplicaId, String>,
@@ -309,8 +311,8 @@ impl Door {
         if clock.is_removed(&self.address) {
             return Some(Response::error(503, &format!("{} was removed from the view", self.address)));
         }
-        if let (true, Some(reason)) = (around.members.is_empty(), &around.reason) {
-            return Some(Response::error(503, reason));
+        if around.blank {
+            return Some(Response::error(503, around.reason.as_deref().unwrap_or("blank")));
         }
         if clock.covers(&sight.needs) {
             return Some(response(!sight.linearizable && around.reason.is_some()));
