@@ -11,6 +11,7 @@ mod deaths;
 mod failures;
 mod ftqc;
 mod group;
+mod http;
 mod lab;
 mod life;
 mod net;
