@@ -20,6 +20,7 @@ marks! {
     RESTARTED "restarted without rank";
     FETCHED "slots were fetched from another replica's log";
     STATE_TAKEN "a whole state was taken over from another replica";
+    OLD_COPY "a directory was found to be an older copy";
     DISTRUSTED "a replica whose memory may be less than it said began without a vote";
     NACK_ORDER "an order was asked for";
     NACK_DATA "a message was asked for";

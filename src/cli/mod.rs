@@ -4,6 +4,7 @@
 //! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
+pub mod chat;
 pub mod completion;
 pub mod destination;
 pub mod exact;
@@ -20,6 +21,7 @@ pub mod position;
 pub mod progress;
 pub mod prompt;
 pub mod queue;
+pub mod stock;
 pub mod table;
 pub mod transfer;
 

@@ -2,7 +2,7 @@
 
 use crate::cli::options::{scan, Given, Known};
 use crate::cli::output::{Output, Style};
-use crate::cli::{bench, completion, exact, group, kv, lease, line, queue, transfer};
+use crate::cli::{bench, chat, completion, exact, group, kv, lease, line, queue, stock, transfer};
 use crate::client::{Answer, Ask, Error, Session};
 use crate::limits::SPAN_MS_MAX;
 
@@ -242,6 +242,9 @@ pub static COMMANDS: &[Command] = &[
             flag(b'v', "get: print the version before the value"),
             Known { letter: b'n', name: "", value: "COUNT", summary: "list: no more than so many keys" },
         ]), (1, 4), true, kv::plan),
+    command!("chat" "" "a conversation: lines OP|TEXT on stdin, or a prompt" Some(&[]), (0, 0), false, chat::plan),
+    command!("stock" "[l|v|e|n|d|h|delete] [ARG...]" "the availability log: l, v, e, n, d, h, delete; or a menu"
+        Some(&[]), (0, ANY), true, stock::plan),
     command!("status" "[--watch]" "the asked replica, its view and the others as it sees them"
         Some(&[long("watch", "", "again and again")]), (0, 0), false, group::status),
     command!("members" "" "every configured replica" Some(&[]), (0, 0), false, group::members),

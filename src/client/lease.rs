@@ -34,7 +34,7 @@ fn ms(span: Duration) -> u64 {
 }
 
 /// How long a wait is, and how it is asked for.
-fn wait(wait: Option<Duration>) -> (u64, Ask) {
+pub(super) fn wait(wait: Option<Duration>) -> (u64, Ask) {
     match wait {
         None => (0, Ask::Request),
         Some(Duration::MAX) => (WAIT_FOR_EVER_MS, Ask::Waiting(Duration::MAX)),

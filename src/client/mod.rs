@@ -22,6 +22,7 @@
 //! [`Client`] does one thing at a time. [`Session`] is the layer below: it takes many submissions ahead and gives
 //! their answers in order. Either goes on with the next server when one fails, and each operation is executed once.
 
+pub mod chat;
 pub mod connection;
 pub mod error;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub mod kv;
 pub mod lease;
 pub mod servers;
 pub mod session;
+pub mod stock;
 
 pub use error::{Done, Error};
 pub use servers::Server;

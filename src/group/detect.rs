@@ -55,6 +55,13 @@ enum Standing {
     LeftBehind,
 }
 
+impl Peer {
+    /// Whether these two, as they say themselves, hear each other.
+    pub fn hears_and_is_heard(&self, other: &Peer) -> bool {
+        self.status.heard.lists(other.run) && other.status.heard.lists(self.run)
+    }
+}
+
 #[derive(Debug)]
 pub struct Detect {
     me: Run,
@@ -259,12 +266,15 @@ impl Detect {
         self.heard(now, id).is_some_and(|p| p.status.heard.lists(self.me) && self.complains_of(p.run).is_none())
     }
 
-    /// Whether these two, as they say themselves, hear each other.
+    /// Whether these two are both heard and, as they say themselves, hear each other.
     pub fn connected_pair(&self, now: Time, a: ReplicaId, b: ReplicaId) -> bool {
-        match (self.heard(now, a), self.heard(now, b)) {
-            (Some(pa), Some(pb)) => pa.status.heard.lists(pb.run) && pb.status.heard.lists(pa.run),
-            _ => false,
-        }
+        let (a, b) = (self.heard(now, a), self.heard(now, b));
+        a.zip(b).is_some_and(|(a, b)| a.hears_and_is_heard(b))
+    }
+
+    /// All that are connected with this replica, by id.
+    pub fn all_connected(&self, now: Time) -> impl Iterator<Item = &Peer> {
+        self.all_heard(now).filter(|p| p.status.heard.lists(self.me) && self.complains_of(p.run).is_none())
     }
 
     /// The next moment at which a replica that is heard now will not be any more, or a complaint is made or ends.

@@ -103,12 +103,11 @@ impl Scene<'_> {
     pub fn surroundings(&self) -> Surroundings {
         let mut around = Surroundings { joining: self.damping.joining(self.now), ..Surroundings::default() };
         around.connected.insert(self.me().id, self.me());
-        let peers: Vec<Run> = self.detect.all_heard(self.now).map(|p| p.run).collect();
-        let peers: Vec<Run> = peers.into_iter().filter(|run| self.detect.connected(self.now, run.id)).collect();
+        let peers: Vec<&Peer> = self.detect.all_connected(self.now).collect();
         for (k, a) in peers.iter().enumerate() {
-            around.connected.insert(a.id, *a);
-            for b in peers[k + 1..].iter().filter(|b| !self.detect.connected_pair(self.now, a.id, b.id)) {
-                around.apart.insert((a.id, b.id));
+            around.connected.insert(a.run.id, a.run);
+            for b in peers[k + 1..].iter().filter(|b| !a.hears_and_is_heard(b)) {
+                around.apart.insert((a.run.id, b.run.id));
             }
         }
         around
@@ -119,7 +118,7 @@ impl Scene<'_> {
         let members = || self.view.members.iter().copied();
         let leaving = members().find(|&run| self.is_leaving(run)).map(|run| Why::Leaving(run.id));
         // Nobody would be left to agree on anything.
-        let leaving = leaving.filter(|_| self.voters(around).iter().any(|&run| !self.is_leaving(run)));
+        let leaving = leaving.filter(|_| self.voters(around).any(|run| !self.is_leaving(run)));
         let restarted = || {
             let run_of = |id| if id == self.me().id { Some(self.me()) } else { self.peer(id).map(|p| p.run) };
             members().find(|m| run_of(m.id).is_some_and(|run| run != *m)).map(|m| Why::Restarted(m.id))
@@ -169,20 +168,20 @@ impl Scene<'_> {
     }
 
     /// The voters connected to this replica, itself included, by id.
-    fn voters(&self, around: &Surroundings) -> Vec<Run> {
-        around.connected.values().copied().filter(|&run| votes(self.view, run)).collect()
+    fn voters<'a>(&'a self, around: &'a Surroundings) -> impl Iterator<Item = Run> + 'a {
+        around.connected.values().copied().filter(|&run| votes(self.view, run))
     }
 
     /// Whether the voters connected to this replica could be a quorum.
     pub fn could_be_quorum(&self, around: &Surroundings) -> bool {
-        is_quorum(self.view, Ranks::of(self.voters(around).iter().filter_map(|run| self.view.rank_of(run.id))))
+        is_quorum(self.view, Ranks::of(self.voters(around).filter_map(|run| self.view.rank_of(run.id))))
     }
 
     /// The view that would follow, if all that are heard answered what they say now; its base aside.
     fn would_be(&self, around: &Surroundings) -> View {
         let book = self.book.unwrap_or(&self.view.book);
         let stays = |run: &Run| !self.is_leaving(*run) && book.iter().any(|entry| entry.id == run.id);
-        let voters: Vec<Run> = self.voters(around).into_iter().filter(stays).collect();
+        let voters: Vec<Run> = self.voters(around).filter(stays).collect();
         let outsiders: Vec<Run> = around.joining.iter().filter_map(|id| around.connected.get(id).copied()).collect();
         let outsiders = outsiders.into_iter().filter(|run| stays(run) && !votes(self.view, *run));
         let members = next_members(&voters, outsiders.collect::<Vec<Run>>().into_iter(), around);
@@ -244,15 +243,15 @@ impl Scene<'_> {
         let run = Run { id: ballot.id, birth: ballot.birth, incarnation: ballot.incarnation };
         let fresh = self.now.since_ns(at) < self.detect.suspect_after_ns();
         let lists = |voter: &Run| self.peer(voter.id).is_some_and(|p| p.run == run || p.status.heard.lists(run));
-        let heard = self.peer(run.id).is_some_and(|p| p.run == run) || self.voters(around).iter().any(lists);
+        let heard = self.peer(run.id).is_some_and(|p| p.run == run) || self.voters(around).any(|voter| lists(&voter));
         (fresh && heard && run != self.me()).then_some(run.id)
     }
 
     /// How long this replica gives others the chance to propose first: a step for each connected voter with a higher
     /// id, of which one with rank does not count those without, and a part of `random`.
     pub fn delay_ns(&self, around: &Surroundings, random: u64) -> u64 {
-        let counts = |run: &&Run| run.id > self.me().id && (self.has_rank(**run) || !self.has_rank(self.me()));
-        match self.voters(around).iter().filter(counts).count() as u64 {
+        let counts = |run: &Run| run.id > self.me().id && (self.has_rank(*run) || !self.has_rank(self.me()));
+        match self.voters(around).filter(counts).count() as u64 {
             0 => 0,
             before => before * CHANGE_STEP_NS + random % CHANGE_JITTER_NS,
         }

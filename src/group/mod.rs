@@ -132,6 +132,8 @@ pub struct Group {
     /// Who is behind and is to be told the newest view; and who was told when.
     behind: BTreeSet<ReplicaId>,
     told: BTreeMap<ReplicaId, Time>,
+    /// Later runs of those that spoke as an earlier one.
+    outrun: BTreeSet<Run>,
     damping: Damping,
     patience: Patience,
     verdicts: Vec<Verdict>,
@@ -167,6 +169,7 @@ impl Group {
             saying: Vec::new(),
             behind: BTreeSet::new(),
             told: BTreeMap::new(),
+            outrun: BTreeSet::new(),
             damping: Damping::default(),
             patience: Patience::default(),
             verdicts: Vec::new(),
@@ -327,6 +330,8 @@ impl Group {
             return Err(Ignore::OtherCluster);
         }
         if !self.detect.on_header(now, &header) {
+            let later = self.detect.peer(header.run.id).map(|p| p.run).filter(|run| run.birth == header.run.birth);
+            self.outrun.extend(later);
             return Err(Ignore::OldRun);
         }
         Ok((header, frames))

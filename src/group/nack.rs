@@ -7,7 +7,8 @@
 use crate::group::commit::Commit;
 use crate::group::window::Window;
 use crate::limits::{
-    NACK_DELAY_MAX_NS, NACK_DELAY_NS, NACK_RANGES_MAX, NACK_SPAN_MAX, REPLICAS_MAX, RESEND_HOLD_MAX_NS,
+    NACK_DELAY_MAX_NS, NACK_DELAY_NS, NACK_RANGES_MAX, NACK_RESTRAINT_ATTEMPT, NACK_SPAN_MAX, NACK_SPAN_MIN,
+    REPLICAS_MAX, RESEND_HOLD_MAX_NS,
 };
 use crate::rng::Rng;
 use crate::types::{Mseq, Rank, Slot, Time};
@@ -49,6 +50,13 @@ impl Line {
         self.due = now.after_ns(rng.between(delay, delay + delay / 2));
         attempt
     }
+}
+
+/// How many numbers of one range this asking names. Where answers are lost on a link that is cut one way, or too large
+/// for it, the askings that get through must not keep the other side busy sending the whole range for nothing.
+fn span(attempt: u8) -> u64 {
+    let quarters = u32::from(attempt.saturating_sub(NACK_RESTRAINT_ATTEMPT - 1));
+    NACK_SPAN_MAX.checked_shr(2 * quarters).unwrap_or(0).max(NACK_SPAN_MIN)
 }
 
 #[derive(Debug)]
@@ -102,7 +110,7 @@ impl Nacks {
             let attempt = self.orders.asked(now, self.round_trip_ns, &mut self.rng);
             let gaps = window.missing_orders(heard_slot(window, commit), NACK_RANGES_MAX);
             for (first, last) in gaps {
-                let last = last.min(Slot(first.0 + NACK_SPAN_MAX - 1));
+                let last = last.min(Slot(first.0 + span(attempt) - 1));
                 let whom = self.whom_for_order(first, attempt, view, window, commit);
                 asked.extend(whom.map(|rank| (rank, Frame::NackOrders { first, last, attempt })));
             }
@@ -116,7 +124,7 @@ impl Nacks {
             let gaps = window.missing_data(origin, heard_message(window, commit, origin), NACK_RANGES_MAX);
             let whom = self.whom_for_data(origin, gaps.first().map(|g| g.first), attempt, view, window, commit);
             for gap in gaps {
-                let last = gap.last.min(Mseq(gap.first.0 + NACK_SPAN_MAX - 1));
+                let last = gap.last.min(Mseq(gap.first.0 + span(attempt) - 1));
                 asked.push((whom, Frame::NackData { origin, first: gap.first, last, offset: gap.offset, attempt }));
             }
         }
@@ -332,6 +340,27 @@ mod tests {
         let (origin, first, attempt) = (Rank(2), Mseq(1), 0);
         let asked = bench.ask(due);
         assert_eq!(asked, [(Rank(2), Frame::NackData { origin, first, last: Mseq(2), offset: 4, attempt })]);
+    }
+
+    #[test]
+    fn who_gets_no_answers_asks_for_less_until_some_come() {
+        let mut bench = Bench::new();
+        bench.report(1, 5000, 0);
+        let mut due = bench.look(Time(0)).expect("armed");
+        let mut spans = Vec::new();
+        for _ in 0..8 {
+            let asked = bench.ask(due);
+            spans.extend(asked.iter().map(|(_, frame)| match frame {
+                Frame::NackData { first, last, .. } => last.0 - first.0 + 1,
+                other => panic!("{other:?}"),
+            }));
+            due = bench.look(due).expect("it is still missing");
+        }
+        assert_eq!(spans, [1024, 1024, 1024, 256, 64, 16, 16, 16]);
+        bench.window.on_data(Rank(1), Mseq(1), false, 1, 0, b"x").expect("it is new");
+        let due = bench.look(due).expect("the rest is missing");
+        let all = Frame::NackData { origin: Rank(1), first: Mseq(2), last: Mseq(1025), offset: 0, attempt: 0 };
+        assert_eq!(bench.ask(due), [(Rank(1), all)]);
     }
 
     #[test]

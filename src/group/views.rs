@@ -25,7 +25,25 @@ impl Group {
     /// A frame of a change from an authentic run, or from this one.
     pub fn on_change(&mut self, now: Time, from: Run, frame: ChangeFrame, end_in: EndIn<'_>, out: &mut Vec<Action>) {
         let around = self.around(now);
+        self.recall();
         self.change.on_frame(now, from, frame, end_in, &around, out);
+    }
+
+    /// What the members said in the view that is to be followed, for a promise to tell.
+    fn recall(&mut self) {
+        let Some(regular) = self.window() else { return };
+        let said = regular.commit.reports().map(|(rank, r)| (regular.view.member(rank).id, r.durable)).collect();
+        self.change.remember(said);
+    }
+
+    /// What the log tells of the newest view's members.
+    pub fn remember(&mut self, durable: Vec<(ReplicaId, Slot)>) {
+        self.change.remember(durable);
+    }
+
+    /// This run's directory answers for nothing any more: it neither speaks nor hears.
+    pub fn fall_silent(&mut self) {
+        self.state = State::Starting;
     }
 
     /// Everything the change wrote so far is durable, and its last view may be spoken in.
@@ -107,18 +125,26 @@ impl Group {
                 self.change.say_newest(id, out);
             }
         }
-        let view = self.newest()?.clone();
-        self.damping.observe(now, &due::ready_to_join(now, &view, &self.detect));
-        let around = self.around(now);
+        for run in std::mem::take(&mut self.outrun) {
+            if self.told.get(&run.id).is_none_or(|&at| now.since_ns(at) >= CHANGE_AGAIN_NS) {
+                self.told.insert(run.id, now);
+                self.change.say_outrun(run, out);
+            }
+        }
+        let ready = due::ready_to_join(now, self.newest()?, &self.detect);
+        self.damping.observe(now, &ready);
+        let mut around = self.scene(now, self.newest()?).surroundings();
+        let undamped = around.joining.clone();
+        self.let_in(&mut around, &ready);
         self.change.look_for_all(&around);
         self.change.tick(now, &around, out);
         let gone = |run: &Run| around.connected.get(&run.id) != Some(run);
         for run in self.change.awaited().into_iter().filter(gone) {
             self.change.leave_out(run.id, &around, out);
         }
+        around.joining = undamped;
         let (random, mut patience) = (self.rng.next_u64(), std::mem::take(&mut self.patience));
-        let scene = self.scene(now, &view);
-        let why = patience.turn(&scene, &scene.surroundings(), random);
+        let why = patience.turn(&self.scene(now, self.newest()?), &around, random);
         self.patience = patience;
         why
     }
@@ -169,6 +195,7 @@ impl Group {
     /// Starts an attempt at the next view.
     pub fn propose(&mut self, now: Time, end_in: EndIn<'_>, out: &mut Vec<Action>) {
         let around = self.around(now);
+        self.recall();
         self.marks.push(marks::PROPOSED);
         self.change.propose(now, end_in, &around, out);
     }
@@ -180,20 +207,23 @@ impl Group {
 
     /// Whom this replica is connected with, and who of them with each other.
     pub fn around(&self, now: Time) -> Surroundings {
-        let mut around = match self.newest() {
-            Some(view) => {
-                // Who waits to be let in again starts no change, but takes part in one that is made anyway: replicas
-                // that differ on who has waited long enough would otherwise leave out each other's joiners for ever.
-                let mut around = self.scene(now, view).surroundings();
-                around.joining.extend(due::ready_to_join(now, view, &self.detect).iter().map(|run| run.id));
-                around
-            }
-            None => Surroundings { connected: [(self.me.id, self.me)].into(), ..Surroundings::default() },
+        let Some(view) = self.newest() else {
+            let mut alone = Surroundings { connected: [(self.me.id, self.me)].into(), ..Surroundings::default() };
+            self.let_in(&mut alone, &[]);
+            return alone;
         };
+        let mut around = self.scene(now, view).surroundings();
+        self.let_in(&mut around, &due::ready_to_join(now, view, &self.detect));
+        around
+    }
+
+    /// Who waits to be let in again starts no change, but takes part in one that is made anyway: replicas that differ
+    /// on who has waited long enough would otherwise leave out each other's joiners for ever.
+    fn let_in(&self, around: &mut Surroundings, ready: &[Run]) {
+        around.joining.extend(ready.iter().map(|run| run.id));
         if self.joining {
             around.joining.insert(self.me.id);
         }
-        around
     }
 
     /// Whether some member with rank of this view hears a commit quorum of such members.

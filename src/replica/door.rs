@@ -237,6 +237,14 @@ impl Door {
         self.say(client, &ToClient::Refused { refused, number, code: *code, maybe_done: false, message });
     }
 
+    /// Tells everyone that this replica takes nothing for now: whoever waits for an answer here may ask elsewhere.
+    pub fn close(&mut self, refusal: &Refusal) {
+        let greeted: Vec<ClientId> = self.guests.iter().filter(|(_, g)| g.greeted).map(|(&client, _)| client).collect();
+        for client in greeted {
+            self.refuse(client, kind::PING, 0, refusal);
+        }
+    }
+
     /// Appends a frame to what the client is sent.
     pub fn say(&mut self, client: ClientId, frame: &ToClient<'_>) {
         let guest = self.guests.entry(client).or_default();

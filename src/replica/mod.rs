@@ -39,7 +39,7 @@ use crate::replica::serve::Serve;
 use crate::replica::store::Store;
 use crate::replica::tail::Tail;
 use crate::replica::views::Waits;
-use crate::types::{ClientId, ClusterId, Dest, Digest, Epoch, Rank, ReplicaId, Slot, Time, WriteNumber};
+use crate::types::{Birth, ClientId, ClusterId, Dest, Digest, Epoch, Rank, ReplicaId, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
 use crate::wire::datagram::Frame;
 use crate::wire::view::{Book, Durability, Peer, Policy, View};
@@ -225,6 +225,9 @@ pub struct Replica {
     replies: Replies,
     scratch: Vec<u8>,
     cluster_if_founding: ClusterId,
+    birth_if_distrusted: Birth,
+    /// Once this write is durable the replica stops, for its directory is no longer what it was; and why.
+    ending: Option<(WriteNumber, String)>,
     /// What the log told at start-up of positions.
     found: Positions,
     leaving: Option<Leaving>,
@@ -241,6 +244,9 @@ impl Replica {
     pub fn step(&mut self, now: Time, input: Input<'_>, out: &mut Outbox) {
         self.now = self.now.max(now);
         let now = self.now;
+        if self.ending.is_some() {
+            return self.end(input, out);
+        }
         self.group.mind_own_pause(now);
         match input {
             Input::Datagram { from, bytes } => {
@@ -450,17 +456,24 @@ impl Replica {
             self.noted = Some(reason.clone());
         }
         let reason = reason.filter(|_| !passes);
+        let served = self.refusing.is_none();
         self.refusing = reason.map(|reason| Refusal { code, message: format!("not primary: {reason}") });
         if self.leaving.is_some() {
             self.refusing = Some(Refusal { code: Code::Stopping, message: "this replica is stopping".into() });
         }
-        if let Some(refusal) = &self.refusing {
-            self.door.refuse_openings(refusal);
+        if let Some(refusal) = self.refusing.clone() {
+            self.door.refuse_openings(&refusal);
+            if served {
+                self.close_door(&refusal);
+            }
         }
     }
 
     /// When `Turn` must come at the latest.
     pub fn deadline(&self) -> Option<Time> {
+        if self.ending.is_some() {
+            return None;
+        }
         let open = self.group.regular().is_some_and(|regular| regular.flow.is_open());
         let regular = self.group.regular().is_some();
         if open && self.door.pending_bytes() > 0 || regular && self.reads.is_due() || self.has_answerable_read() {

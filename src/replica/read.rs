@@ -139,6 +139,13 @@ impl Reads {
         self.ready.iter().map(|read| read.client)
     }
 
+    /// Gives back what can't be answered while this replica asks nobody: all but what waits only to be written.
+    pub fn give_up(&mut self) -> Vec<Read> {
+        let asked = self.asked.take().map(|question| question.reads).unwrap_or_default();
+        let settled = std::mem::take(&mut self.settled).into_iter().flat_map(|(_, reads)| reads);
+        settled.chain(asked).chain(std::mem::take(&mut self.arrived)).collect()
+    }
+
     /// Forgets what a client waits for.
     pub fn forget(&mut self, client: ClientId) {
         let asked = self.asked.iter_mut().map(|q| &mut q.reads);

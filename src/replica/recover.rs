@@ -2,7 +2,7 @@
 
 use crate::broken::is as is_broken;
 use crate::group::bootstrap::Founding;
-use crate::group::change::Acceptor;
+use crate::group::change::{Acceptor, OldCopy};
 use crate::group::{Group, Settings};
 use crate::log::{Meta, RecordView, Replay, Snapshot};
 use crate::marks;
@@ -16,7 +16,7 @@ use crate::replica::serve::Serve;
 use crate::replica::store::{Resume, Store};
 use crate::replica::tail::{Held, Tail};
 use crate::replica::views::Waits;
-use crate::replica::{Config, Level, Outbox, Replica, Stored};
+use crate::replica::{Config, Input, Level, Outbox, Replica, Stored};
 use crate::rng::Rng;
 use crate::types::{Birth, ClusterId, Epoch, Incarnation, Run, Slot, Time, WriteNumber};
 use crate::wire::answer::Code;
@@ -49,6 +49,8 @@ impl Replica {
             },
             machine,
             cluster_if_founding: ClusterId(rng.next_u64().max(1)),
+            birth_if_distrusted: Birth(rng.next_u64()),
+            ending: None,
             config,
             waits: Waits::after(meta.heard.as_ref().or(meta.installed.as_ref())),
             meta,
@@ -73,6 +75,9 @@ impl Replica {
         if unclean && replica.config.durability == Durability::Memory && replica.group.newest().is_some() {
             replica.marks.push(marks::DISTRUSTED);
             replica.group.distrust();
+        }
+        if replica.group.newest().is_some_and(|view| view.epoch == replica.found.epoch) {
+            replica.group.remember(replica.found.vector.clone());
         }
         replica.refusing = Some(Refusal { code: Code::NotPrimary, message: "not primary: starting".into() });
         if let Some(torn) = &stored.log.torn {
@@ -192,6 +197,31 @@ fn distrusted(meta: &Meta, stored: &Stored<'_>, config: &Config) -> Option<Strin
     let base = meta.installed.as_ref()?.base;
     let end = stored.log.end().max(stored.snapshot.as_ref().map_or(Slot(0), |(snapshot, _)| snapshot.slot));
     (end < base).then(|| format!("the log ends with slot {end}, but the view it belongs to starts from slot {base}"))
+}
+
+impl Replica {
+    /// The directory is an older copy of what this replica once had: under a new birth it is an outsider's, whose log
+    /// is only a beginning. Nothing more is said in this life; the next one joins.
+    pub(super) fn distrust_directory(&mut self, why: OldCopy, out: &mut Outbox) {
+        self.group.fall_silent();
+        self.follow.stop();
+        self.marks.push(marks::OLD_COPY);
+        forget_promises(&mut self.meta, self.birth_if_distrusted);
+        self.meta.generation += 1;
+        let number = self.journal.number();
+        out.meta.push(self.meta.write(number));
+        let text = format!("the data directory is an older copy of this replica's: {why}; started again it joins anew");
+        self.ending = Some((number, text));
+    }
+
+    /// All that is left to wait for.
+    pub(super) fn end(&mut self, input: Input<'_>, out: &mut Outbox) {
+        let Some((last, why)) = &self.ending else { return };
+        if matches!(input, Input::Durable(number) if number >= *last) {
+            out.stop.get_or_insert((why.clone(), 75));
+        }
+        out.marks.append(&mut self.marks);
+    }
 }
 
 /// A new birth: promise and accepted value are no longer this replica's, and no view is.

@@ -90,6 +90,14 @@ impl Replica {
         self.door.say(read.client, &found);
     }
 
+    /// From now on nothing is taken: whoever waits here is told, and what was read is certainly not done.
+    pub(super) fn close_door(&mut self, refusal: &Refusal) {
+        for read in self.reads.give_up() {
+            self.door.refuse(read.client, kind::QUERY, read.number, refusal);
+        }
+        self.door.close(refusal);
+    }
+
     /// Why this replica takes no requests, if it does not, as of the last turn.
     fn refusal(&mut self) -> Option<Refusal> {
         if self.refusing.is_some() && self.group.regular().is_some() {

@@ -25,10 +25,12 @@ struct Bench {
     durability: Durability,
     /// What the driver tells of the data directories.
     directory: [u64; 2],
+    /// Why replicas stopped and were started again.
+    ended: Vec<String>,
 }
 
 /// What a replica has written: segments, and `meta`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Disk {
     segments: BTreeMap<SegmentNumber, Vec<u8>>,
     meta: Vec<u8>,
@@ -83,8 +85,9 @@ impl Bench {
     fn with(n: u8, loss_ppm: u32, durability: Durability) -> Bench {
         let disks = (0..n).map(|_| Disk::default()).collect();
         let (rng, dead, directory) = (Rng::new(7), Dest(0), [0; 2]);
-        let mut bench =
-            Bench { replicas: vec![], now: Time(1), rng, loss_ppm, told: vec![], dead, disks, durability, directory };
+        let (replicas, told, ended) = (vec![], vec![], vec![]);
+        let now = Time(1);
+        let mut bench = Bench { replicas, now, rng, loss_ppm, told, dead, disks, durability, directory, ended };
         for id in 1..=n {
             let mut out = Outbox::default();
             let config = config(id, n, u64::from(id), durability);
@@ -124,7 +127,13 @@ impl Bench {
     fn carry_out(&mut self, from: usize, out: Outbox) {
         let mut work = vec![(from, out)];
         while let Some((from, out)) = work.pop() {
-            assert!(out.stop.is_none(), "{:?}", out.stop);
+            if let Some((why, status)) = out.stop {
+                // As whoever watches over it would, but for what must not be tried again.
+                assert_eq!(status, 75, "{why}");
+                self.ended.push(why);
+                self.restart(from);
+                continue;
+            }
             self.disks[from].write(&out);
             self.told.extend(out.clients);
             let written = out.log.iter().map(|w| w.number).chain(out.meta.iter().map(|w| w.number)).max();
@@ -323,6 +332,41 @@ fn begun(mut bench: Bench, at: usize) -> Bench {
     bench
 }
 
+/// Who waits at a replica that is cut off learns at once that it is to ask elsewhere; what it sent is done all the same
+/// once the replica is back, and what it asked is not.
+#[test]
+fn who_waits_is_told_that_the_replica_is_secondary() {
+    let mut bench = serving(3, 0);
+    bench.dead = Dest::one(ReplicaId(2)).with(ReplicaId(3));
+    let mut query = Vec::new();
+    QueueQuery::Size { target: Target::Label("jobs") }.encode(&mut query);
+    bench.say(0, 1, &ToReplica::Query { number: 9, stale: false, query: &query });
+    let mut push = Vec::new();
+    QueueOperation::encode_push(&mut push, Target::Label("jobs"), [&b"x"[..]].into_iter());
+    bench.say(0, 1, &ToReplica::Request { number: RequestNumber(1), seen: RequestNumber(0), operation: &push });
+    bench.run_ms(1400);
+    let mut refused = Vec::new();
+    for (_, bytes) in std::mem::take(&mut bench.told) {
+        let mut rest = &bytes[..];
+        while let Ok(Some((frame, used))) = first_frame(rest) {
+            match ToClient::decode(frame).expect("a frame") {
+                ToClient::Refused { refused: kind, number, code, maybe_done, .. } => {
+                    assert_eq!((code, maybe_done), (crate::wire::answer::Code::NotPrimary, false));
+                    refused.push((kind, number));
+                }
+                frame => panic!("{frame:?}"),
+            }
+            rest = &rest[used..];
+        }
+    }
+    use crate::wire::client::kind;
+    assert_eq!(refused, [(kind::QUERY, 9), (kind::PING, 0)]);
+    bench.dead = Dest(0);
+    bench.run_ms(3000);
+    assert_eq!(bench.heard().0, [(1, vec![0])]);
+    assert_all_agree(&bench);
+}
+
 fn assert_all_agree(bench: &Bench) {
     let states: Vec<_> = bench.replicas.iter().map(|r| (r.applied(), r.snapshot(), r.reason())).collect();
     for r in &bench.replicas {
@@ -412,6 +456,54 @@ fn memory_that_stopped_uncleanly_has_no_vote_until_all_are_here_or_it_is_in_agai
     bench.run_ms(3000);
     assert_all_agree(&bench);
     assert!(bench.replicas[0].group().change().is_trusted());
+}
+
+/// Everyone goes down; one comes back with the directory of a while ago, though in its place. Another remembers what it
+/// had: it has no vote, and what only the two of them held is not lost.
+#[test]
+fn a_directory_put_back_from_a_backup_has_no_vote() {
+    let mut bench = serving(3, 2);
+    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
+    let backup = bench.disks[1].clone();
+    assert_eq!(push_and_wait(&mut bench, 2, 2), [(2, 0)]);
+    let before = bench.replicas[1].group().me();
+    bench.dead = Dest(0b1110);
+    bench.disks[1] = backup;
+    bench.restart(0);
+    bench.restart(1);
+    bench.run_ms(3000);
+    assert_eq!(bench.ended.len(), 1, "{:?}", bench.ended);
+    assert!(bench.ended[0].contains("it once held slot"), "{:?}", bench.ended);
+    assert!([0, 1].iter().all(|&at| bench.replicas[at].reason().is_some()), "one of three is no quorum");
+    bench.restart(2);
+    bench.run_ms(5000);
+    assert_all_agree(&bench);
+    let after = bench.replicas[1].group().me();
+    assert!(after.birth != before.birth, "{after:?}");
+    assert_eq!(bench.replicas[1].applied(), bench.replicas[2].applied());
+}
+
+/// The copy is so old that its run's number was used before: nobody listens to it, but it is told.
+#[test]
+fn a_directory_put_back_with_an_earlier_incarnation_joins_anew() {
+    let mut bench = serving(3, 2);
+    let backup = bench.disks[1].clone();
+    for _ in 0..3 {
+        bench.dead = bench.dead.with(ReplicaId(2));
+        bench.run_ms(1000);
+        bench.restart(1);
+        bench.run_ms(3000);
+    }
+    assert_all_agree(&bench);
+    assert_eq!(bench.ended, Vec::<String>::new());
+    let before = bench.replicas[1].group().me();
+    bench.disks[1] = backup;
+    bench.restart(1);
+    bench.run_ms(5000);
+    assert_eq!(bench.ended.len(), 1, "{:?}", bench.ended);
+    assert!(bench.ended[0].contains("it was started as number 4 already"), "{:?}", bench.ended);
+    assert_all_agree(&bench);
+    assert!(bench.replicas[1].group().me().birth != before.birth);
 }
 
 #[test]

@@ -144,6 +144,7 @@ impl Replica {
                     self.group.freeze();
                 }
                 Action::Write => self.write_acceptor(out),
+                Action::Distrust(why) => return self.distrust_directory(why, out),
                 Action::Adopt(view) => self.adopt(&view, out),
                 Action::Fetch { base, sources } => {
                     let me = self.config.id;

@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::{Answers, Service, Who};
+use super::{Answers, Refusal, Service, Who};
 use crate::limits::{BATCH_BYTES_MAX, COUNTER_MAX, KV_ADDRESSES_MAX, KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX};
 use crate::types::{At, GroupTime, ReplicaId, SessionId};
-use crate::wire::answer::{error, Code};
+use crate::wire::answer::Code;
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
 use crate::wire::json;
 use crate::wire::kv::{is_key, Clock, Condition, Found, KvOperation, KvQuery, Listed, Needs, Outcome, Written};
@@ -37,15 +37,6 @@ pub struct Store {
     clock: Clock,
     /// Bytes of all keys and values, with what they take beside.
     memory: u64,
-}
-
-/// Why an operation was not done.
-struct Refusal(Code, String);
-
-impl From<DecodeError> for Refusal {
-    fn from(error: DecodeError) -> Refusal {
-        Refusal(Code::BadRequest, error.to_string())
-    }
 }
 
 fn weight(key: &str, entry: &Entry) -> u64 {
@@ -197,14 +188,14 @@ impl Service for Store {
         let done = KvOperation::decode(operation).map_err(Refusal::from).and_then(|op| self.execute(&op));
         out.answer(who, |answer| match done {
             Ok(done) => answer.extend_from_slice(&done),
-            Err(Refusal(code, why)) => answer.extend_from_slice(&error(code, &why)),
+            Err(refusal) => refusal.put(answer),
         });
     }
 
     fn query(&self, query: &[u8], answer: &mut Vec<u8>) {
         let query = match KvQuery::decode(query) {
             Ok(query) => query,
-            Err(e) => return answer.extend_from_slice(&error(Code::BadRequest, &e.to_string())),
+            Err(e) => return Refusal::from(e).put(answer),
         };
         answer.put_u8(Code::Ok as u8);
         match query {

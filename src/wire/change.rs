@@ -26,6 +26,8 @@ pub struct Promise {
     pub accepted: Option<(Ballot, View)>,
     pub end: LogEnd,
     pub leaving: bool,
+    /// How far members of view e were durable in it, as they told this replica.
+    pub remembers: Vec<(ReplicaId, Slot)>,
 }
 
 /// One frame of a change. All name the epoch e of the view that is to be followed; ballots begin anew with each.
@@ -73,6 +75,13 @@ pub enum ChangeFrame {
     Installed {
         epoch: Epoch,
     },
+    /// What is known of the replica that this goes to: a run of its, and how far that was durable in the epoch. Who
+    /// finds less in its directory than this has an older copy of it (DESIGN 5.6).
+    Doubt {
+        epoch: Epoch,
+        run: Run,
+        durable: Slot,
+    },
 }
 
 impl ChangeFrame {
@@ -87,7 +96,7 @@ impl ChangeFrame {
             | ChangeFrame::Sync { epoch, .. }
             | ChangeFrame::Ready { epoch, .. }
             | ChangeFrame::Accepted { epoch, .. } => Some(*epoch),
-            ChangeFrame::Installed { .. } => None,
+            ChangeFrame::Installed { .. } | ChangeFrame::Doubt { .. } => None,
         }
     }
 
@@ -119,12 +128,30 @@ mod kind {
     pub const ACCEPTED: u8 = 7;
     pub const INSTALL: u8 = 8;
     pub const INSTALLED: u8 = 9;
+    pub const DOUBT: u8 = 10;
 }
 
 fn put_end(out: &mut Vec<u8>, end: LogEnd) {
     out.put_u64(end.slot.0);
     out.put_u64(end.digest.0);
     out.put_u64(end.time.0);
+}
+
+fn put_promise(out: &mut Vec<u8>, promise: &Promise) {
+    put_run(out, promise.run);
+    out.put_bool(promise.voter);
+    out.put_bool(promise.leaving);
+    put_end(out, promise.end);
+    out.put_bool(promise.accepted.is_some());
+    if let Some((ballot, view)) = &promise.accepted {
+        put_ballot(out, *ballot);
+        view.encode(out);
+    }
+    out.put_varint(promise.remembers.len() as u64);
+    for (id, durable) in &promise.remembers {
+        out.put_u8(id.0);
+        out.put_u64(durable.0);
+    }
 }
 
 fn log_end(r: &mut Reader<'_>) -> Decoded<LogEnd> {
@@ -151,15 +178,7 @@ impl ChangeFrame {
                 out.put_u8(kind::PROMISE);
                 out.put_u64(epoch.0);
                 put_ballot(out, *ballot);
-                put_run(out, promise.run);
-                out.put_bool(promise.voter);
-                out.put_bool(promise.leaving);
-                put_end(out, promise.end);
-                out.put_bool(promise.accepted.is_some());
-                if let Some((ballot, view)) = &promise.accepted {
-                    put_ballot(out, *ballot);
-                    view.encode(out);
-                }
+                put_promise(out, promise);
             }
             ChangeFrame::Refuse { epoch, promised } => {
                 out.put_u8(kind::REFUSE);
@@ -199,6 +218,12 @@ impl ChangeFrame {
                 out.put_u8(kind::INSTALLED);
                 out.put_u64(epoch.0);
             }
+            ChangeFrame::Doubt { epoch, run, durable } => {
+                out.put_u8(kind::DOUBT);
+                out.put_u64(epoch.0);
+                put_run(out, *run);
+                out.put_u64(durable.0);
+            }
         }
     }
 
@@ -228,6 +253,10 @@ impl ChangeFrame {
             kind::ACCEPTED => ChangeFrame::Accepted { epoch: epoch(&mut r)?, ballot: ballot(&mut r)? },
             kind::INSTALL => ChangeFrame::Install { view: View::decode(&mut r)? },
             kind::INSTALLED => ChangeFrame::Installed { epoch: epoch(&mut r)? },
+            kind::DOUBT => {
+                let (epoch, run) = (epoch(&mut r)?, run(&mut r)?);
+                ChangeFrame::Doubt { epoch, run, durable: Slot(r.counter("doubted slot")?) }
+            }
             _ => return Err(DecodeError { field: "change kind" }),
         };
         r.end("change")?;
@@ -239,7 +268,10 @@ fn promise(r: &mut Reader<'_>) -> Decoded<Promise> {
     let run = run(r)?;
     let (voter, leaving, end) = (r.bool("voter")?, r.bool("leaving")?, log_end(r)?);
     let accepted = if r.bool("accepted")? { Some((ballot(r)?, View::decode(r)?)) } else { None };
-    Ok(Promise { run, voter, accepted, end, leaving })
+    let count = r.count(REPLICAS_MAX, "remembered")?;
+    let remembered = |r: &mut Reader<'_>| Ok((replica_id(r, "remembered id")?, Slot(r.counter("remembered slot")?)));
+    let remembers = (0..count).map(|_| remembered(r)).collect::<Decoded<Vec<_>>>()?;
+    Ok(Promise { run, voter, accepted, end, leaving, remembers })
 }
 
 #[cfg(test)]
@@ -263,13 +295,17 @@ mod tests {
             hex(&bytes)
         };
         let (view_hex, value_hex, e) = (hex_of(&view), hex_of(&value), "0000000000000005");
-        let promise = |accepted| Promise { run: run_of(1), voter: true, accepted, end: base, leaving: false };
+        let remembers = vec![(ReplicaId(2), Slot(9))];
+        let promise =
+            |accepted| Promise { run: run_of(1), voter: true, accepted, end: base, leaving: false, remembers };
         let run_hex = "01 00000000000000b1 0000000000000001";
         vec![
             (ChangeFrame::Prepare { ballot, view: view.clone() }, format!("01 {ballot_hex} {view_hex}")),
             (
                 ChangeFrame::Promise { epoch, ballot, promise: promise(Some((ballot, value.clone()))) },
-                format!("02 {e} {ballot_hex} {run_hex} 01 00 {base_hex} 01 {ballot_hex} {value_hex}"),
+                format!(
+                    "02 {e} {ballot_hex} {run_hex} 01 00 {base_hex} 01 {ballot_hex} {value_hex} 01 02 0000000000000009"
+                ),
             ),
             (ChangeFrame::Refuse { epoch, promised: ballot }, format!("03 {e} {ballot_hex}")),
             (
@@ -284,6 +320,10 @@ mod tests {
             (ChangeFrame::Accepted { epoch, ballot }, format!("07 {e} {ballot_hex}")),
             (ChangeFrame::Install { view }, format!("08 {view_hex}")),
             (ChangeFrame::Installed { epoch }, format!("09 {e}")),
+            (
+                ChangeFrame::Doubt { epoch, run: run_of(1), durable: Slot(6) },
+                format!("0a {e} {run_hex} 0000000000000006"),
+            ),
         ]
     }
 
@@ -314,7 +354,7 @@ mod tests {
 
     quickcheck! {
         fn garbage_is_refused_or_has_one_form(kind: u8, garbage: Vec<u8>) -> bool {
-            let bytes = [&[kind % 11], &garbage[..]].concat();
+            let bytes = [&[kind % 12], &garbage[..]].concat();
             ChangeFrame::decode(&bytes).map_or(true, |frame| encoded(&frame) == bytes)
         }
     }

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod bundle;
 pub mod change;
+pub mod chat;
 pub mod client;
 pub mod codec;
 pub mod datagram;
@@ -11,6 +12,7 @@ pub mod json;
 pub mod kv;
 pub mod operation;
 pub mod queue;
+pub mod stock;
 pub mod stream;
 pub mod view;
 

@@ -416,6 +416,7 @@ impl World {
                     node.early.clear();
                 }
                 Action::Write => node.memory.acceptor = node.change.acceptor().clone(),
+                Action::Distrust(why) => return Err(format!("5.6: replica {} is no older copy: {why}", at + 1)),
                 Action::Adopt(view) => {
                     let keep = cut_to(&node.memory.log, node.change.acceptor());
                     node.memory.log.truncate(keep);
@@ -555,6 +556,7 @@ impl Packet {
                 ChangeFrame::Accepted { .. } => "accepted",
                 ChangeFrame::Install { .. } => "install",
                 ChangeFrame::Installed { .. } => "installed",
+                ChangeFrame::Doubt { .. } => "doubt",
             },
         }
     }

@@ -2,6 +2,7 @@
 //! it waits for.
 
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 
 use crate::group::Group;
@@ -83,6 +84,46 @@ fn a_lost_directory_is_filled_by_the_others() {
     group.await_view(&[2, 3]);
     let found = group.ask(3, &["-t", "60", "pop", "-n", "5000", "jobs"], "").ok();
     assert!(found == items, "{} bytes of {}", found.len(), items.len());
+}
+
+/// The files of a replica are put back from a backup while all are down. Another remembers that this one held more: it
+/// takes a new birth, stops, and comes back as one that joins; nothing that the others acknowledged meanwhile is lost.
+#[test]
+fn files_put_back_from_a_backup_have_no_vote() {
+    let mut group = Group::start(Net::any("files_put_back_from_a_backup_have_no_vote"), 3);
+    group.push(1, "before");
+    group.assert_agreement();
+    group.crash_all();
+    let backup = files(&group, 2);
+    (1..=3).for_each(|id| group.launch(id));
+    group.await_view(&[1, 2, 3]);
+    let items: Vec<String> = (0..20).map(|n| format!("item {n}")).collect();
+    items.iter().for_each(|item| group.push(3, item));
+    group.assert_agreement();
+    group.crash_all();
+    // In place: the directory stays the one that `meta` names.
+    for (path, _) in files(&group, 2) {
+        fs::remove_file(path).expect("a file of a replica that is dead");
+    }
+    backup.iter().for_each(|(path, bytes)| fs::write(path, bytes).expect("the place is ours"));
+    [1, 2].iter().for_each(|&id| group.launch(id));
+    assert_eq!(group.await_end(2), 75);
+    let log = group.log(2);
+    assert!(log.contains("the data directory is an older copy of this replica's"), "{log}");
+    group.launch(2);
+    group.assert_refuses(1, "waiting for replica");
+    group.launch(3);
+    group.await_view(&[1, 2, 3]);
+    group.assert_agreement();
+    let all: Vec<&str> = std::iter::once("before").chain(items.iter().map(String::as_str)).collect();
+    group.assert_items(2, &all);
+}
+
+/// The files of a replica's directory, with what is in them.
+fn files(group: &Group, id: u8) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(group.data(id)).expect("a directory of a replica");
+    let paths = entries.map(|entry| entry.expect("it can be listed").path()).filter(|path| path.is_file());
+    paths.map(|path| (path.clone(), fs::read(&path).expect("its own file"))).collect()
 }
 
 /// Two directories are lost at once: the two could be a quorum, but remember nothing, and may not found a group beside

@@ -99,6 +99,12 @@ impl Group {
         wait(&mut child, &format!("replica {id} ends"))
     }
 
+    /// Waits until a replica ends by itself; its exit status.
+    pub fn await_end(&mut self, id: u8) -> i32 {
+        let mut child = self.replicas[usize::from(id) - 1].take().expect("it runs");
+        wait(&mut child, &format!("replica {id} ends by itself"))
+    }
+
     pub fn crash(&mut self, id: u8) {
         self.end(id, libc::SIGKILL);
     }

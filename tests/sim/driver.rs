@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ftq::limits::{ORIGIN_BYTES_MAX, WINDOW_BYTES};
 use ftq::log::{replay, snapshot, LogWrite, Meta, MetaWrite};
 use ftq::replica::{Input, Level, Outbox, Replica, Stored};
-use ftq::types::{Dest, ReplicaId, Slot, WriteNumber};
+use ftq::types::{Dest, ReplicaId, Slot, Time, WriteNumber};
 use ftq::wire::bundle::BUNDLE_BYTES_MAX;
 
 use super::clock::{MS, US};
@@ -95,12 +95,13 @@ impl World {
         if self.nodes[index].replica.is_none() {
             return Ok(());
         }
-        if turn {
-            self.nodes[index].judge_spin(now)?;
-        } else {
+        if !turn {
             self.expect_turn(index);
+            return Ok(());
         }
-        self.expect_wake(index);
+        let deadline = self.nodes[index].replica.as_ref().and_then(Replica::deadline);
+        self.nodes[index].judge_spin(now, deadline)?;
+        self.expect_wake(index, deadline);
         Ok(())
     }
 
@@ -127,9 +128,10 @@ impl World {
         }
     }
 
-    fn expect_wake(&mut self, index: usize) {
+    /// The loop will look at this deadline when it is due.
+    fn expect_wake(&mut self, index: usize, deadline: Option<Time>) {
         let node = &mut self.nodes[index];
-        let Some(deadline) = node.replica.as_ref().and_then(Replica::deadline) else { return };
+        let Some(deadline) = deadline else { return };
         let due = node.clock.when(deadline).max(self.now);
         if node.wake_at.is_none() || due < node.wake_due {
             let at = due + node.lateness();
@@ -161,7 +163,7 @@ impl World {
             node.turn_at = Some(self.now);
             return self.on_turn(index, life);
         }
-        self.expect_wake(index);
+        self.expect_wake(index, deadline);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use ftq::limits::SEGMENT_BYTES;
 use ftq::replica::{Config, Outbox, Replica};
 use ftq::rng::Rng;
-use ftq::types::{ClientId, ReplicaId};
+use ftq::types::{ClientId, ReplicaId, Time};
 use ftq::wire::view::{BookEntry, Peer};
 
 use super::clock::{Clock, Nanos, MS, US};
@@ -140,9 +140,9 @@ impl Node {
     }
 
     /// A deadline that does not move although the loop turns would keep a processor busy for nothing.
-    pub fn judge_spin(&mut self, now: Nanos) -> Result<(), String> {
+    pub fn judge_spin(&mut self, now: Nanos, deadline: Option<Time>) -> Result<(), String> {
         let replica = self.replica.as_ref().expect("it has just turned");
-        let overdue = replica.deadline().is_some_and(|deadline| deadline <= self.clock.read(now));
+        let overdue = deadline.is_some_and(|deadline| deadline <= self.clock.read(now));
         self.spins = if overdue { self.spins + 1 } else { 0 };
         if self.spins > 1000 {
             let (id, proposing) = (self.config.id, replica.group().change().proposing());

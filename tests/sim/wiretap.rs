@@ -209,5 +209,6 @@ fn describe_change(frame: &ChangeFrame) -> String {
         ChangeFrame::Accepted { ballot, .. } => format!("ACCEPTED {ballot:?}"),
         ChangeFrame::Install { view } => format!("INSTALL {} {}", view.epoch, view.members_text()),
         ChangeFrame::Installed { epoch } => format!("INSTALLED {epoch}"),
+        ChangeFrame::Doubt { run, durable, .. } => format!("DOUBT {}.{} durable {durable}", run.id, run.incarnation),
     }
 }

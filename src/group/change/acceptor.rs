@@ -1,7 +1,7 @@
 //! The acceptor's side of a change, and what everyone does with a view that was decided.
 
 use crate::broken::is as is_broken;
-use crate::group::change::{votes, Action, Change, ChangeFrame, LogEnd, Phase, Promise};
+use crate::group::change::{votes, Action, Change, ChangeFrame, LogEnd, OldCopy, Phase, Promise};
 use crate::types::{Epoch, ReplicaId, Run, Slot, Time};
 use crate::wire::view::{Ballot, View};
 
@@ -56,7 +56,7 @@ impl Change {
     pub(super) fn own_promise(&self, end: LogEnd) -> Promise {
         let voter = self.is_voter();
         let accepted = if voter { self.acceptor.accepted.clone() } else { None };
-        Promise { run: self.me, voter, accepted, end, leaving: self.leaving }
+        Promise { run: self.me, voter, accepted, end, leaving: self.leaving, remembers: self.remembers.clone() }
     }
 
     /// Whoever is heard to know only older views is told the newest, also by one that is not in it: the proposer may
@@ -65,6 +65,11 @@ impl Change {
         if let Some(view) = self.acceptor.newest().cloned() {
             Self::say_durably(out, to, ChangeFrame::Install { view });
         }
+    }
+
+    /// Whoever speaks as an earlier run than this one of its birth is told so.
+    pub fn say_outrun(&self, run: Run, out: &mut Vec<Action>) {
+        Self::say(out, run.id, ChangeFrame::Doubt { epoch: self.epoch(), run, durable: Slot(0) });
     }
 
     pub(super) fn on_prepare(
@@ -118,8 +123,40 @@ impl Change {
     /// view of a later epoch is adopted no record up to the base is dropped.
     pub fn synced(&mut self, own: LogEnd, out: &mut Vec<Action>) {
         if let Some(syncing) = self.syncing.as_ref().filter(|s| s.base.slot == own.slot) {
-            let frame = ChangeFrame::Ready { epoch: self.epoch(), ballot: syncing.ballot, base: own };
-            Self::say_durably(out, syncing.proposer, frame);
+            let (epoch, ballot, proposer) = (self.epoch(), syncing.ballot, syncing.proposer);
+            self.readied = Some(epoch);
+            Self::say_durably(out, proposer, ChangeFrame::Ready { epoch, ballot, base: own });
+        }
+    }
+
+    /// Another replica remembers something of this one.
+    pub(super) fn on_doubt(
+        &mut self,
+        epoch: Epoch,
+        run: Run,
+        durable: Slot,
+        end_in: &dyn Fn(&Acceptor) -> LogEnd,
+        out: &mut Vec<Action>,
+    ) {
+        if run.id != self.me.id || run.birth != self.me.birth {
+            return;
+        }
+        if run.incarnation > self.me.incarnation {
+            out.push(Action::Distrust(OldCopy::LaterRun(run.incarnation)));
+        } else if epoch == self.epoch() && self.is_voter() && end_in(&self.acceptor).slot < durable {
+            out.push(Action::Distrust(OldCopy::LongerLog(durable)));
+        }
+    }
+
+    /// Whether a view records what this directory can't answer for: a run of this birth that is to come, or this very
+    /// one without its READY. View 1 asks for none.
+    fn contradicts(&self, view: &View) -> Option<OldCopy> {
+        let recorded = view.members.iter().find(|run| run.id == self.me.id && run.birth == self.me.birth)?;
+        let readied = self.readied.is_some_and(|epoch| epoch.next() == view.epoch) || view.ballot.round == 0;
+        match recorded.incarnation.cmp(&self.me.incarnation) {
+            std::cmp::Ordering::Greater => Some(OldCopy::LaterRun(recorded.incarnation)),
+            std::cmp::Ordering::Equal if !readied => Some(OldCopy::SameRun(view.epoch)),
+            _ => None,
         }
     }
 
@@ -163,6 +200,10 @@ impl Change {
         if view.epoch <= self.epoch() {
             return;
         }
+        if let Some(why) = self.contradicts(view) {
+            return out.push(Action::Distrust(why));
+        }
+        self.remembers.clear();
         if votes(view, self.me) {
             self.acceptor.installed = Some(view.clone());
             self.acceptor.heard = None;

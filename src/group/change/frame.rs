@@ -1,5 +1,6 @@
 //! What the change asks of its own replica.
 
+use crate::group::change::OldCopy;
 use crate::types::ReplicaId;
 use crate::wire::change::{ChangeFrame, LogEnd};
 use crate::wire::view::View;
@@ -20,6 +21,8 @@ pub enum Action {
         base: LogEnd,
         sources: Vec<ReplicaId>,
     },
+    /// The directory is an older copy: nothing it holds may answer for this replica any more. The last that is asked.
+    Distrust(OldCopy),
     Say {
         to: ReplicaId,
         frame: ChangeFrame,

@@ -18,6 +18,7 @@ mod proposer;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::hash::{Hash, Hasher};
 
 pub use crate::wire::change::{ChangeFrame, LogEnd, Promise};
@@ -26,7 +27,7 @@ pub use frame::Action;
 pub use proposer::{next_members, Phase};
 
 use crate::broken::is as is_broken;
-use crate::types::{Epoch, ReplicaId, Run, Time};
+use crate::types::{Epoch, Incarnation, ReplicaId, Run, Slot, Time};
 use crate::wire::view::{Ballot, View};
 use acceptor::Syncing;
 use proposer::Proposal;
@@ -62,12 +63,48 @@ pub struct Change {
     leaving: bool,
     /// What it once promised and held is still there, or everyone is here who could know better.
     trusted: bool,
+    /// How far members of the newest view were durable in it, as they told this replica.
+    remembers: Vec<(ReplicaId, Slot)>,
+    /// The last epoch in which this run said READY.
+    readied: Option<Epoch>,
+}
+
+/// What shows that a directory is an older copy of what this replica once had (DESIGN 5.6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OldCopy {
+    /// This birth was started more often than the directory knows of.
+    LaterRun(Incarnation),
+    /// It once held its log up to here in this epoch.
+    LongerLog(Slot),
+    /// A view records this very run, which never agreed to be in it: another one has used its name.
+    SameRun(Epoch),
+}
+
+impl fmt::Display for OldCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OldCopy::LaterRun(incarnation) => write!(f, "it was started as number {incarnation} already"),
+            OldCopy::LongerLog(slot) => write!(f, "it once held slot {slot}"),
+            OldCopy::SameRun(epoch) => write!(f, "view {epoch} records a run of it that is not this one"),
+        }
+    }
 }
 
 impl Change {
     /// Comes up with what the disk holds: a promise found there freezes the epoch as it did before.
     pub fn new(me: Run, acceptor: Acceptor) -> Change {
-        Change { me, acceptor, proposal: None, syncing: None, round: 0, live: None, leaving: false, trusted: true }
+        Change {
+            me,
+            acceptor,
+            proposal: None,
+            syncing: None,
+            round: 0,
+            live: None,
+            leaving: false,
+            trusted: true,
+            remembers: Vec::new(),
+            readied: None,
+        }
     }
 
     pub fn acceptor(&self) -> &Acceptor {
@@ -120,6 +157,11 @@ impl Change {
         recorded && !self.is_frozen()
     }
 
+    /// How far each of these was durable in the newest view, as they said.
+    pub fn remember(&mut self, durable: Vec<(ReplicaId, Slot)>) {
+        self.remembers = durable;
+    }
+
     /// The last sign of a ballot of another proposer for this decree.
     pub fn live_ballot(&self) -> Option<(Ballot, Time)> {
         self.live
@@ -134,7 +176,7 @@ impl Change {
         }
         let live = self.live.map(|(ballot, _)| ballot);
         let mut hasher = twox_hash::XxHash3_64::with_seed(0);
-        let own = (self.round, live, self.leaving, self.trusted);
+        let own = (self.round, live, self.leaving, self.trusted, &self.remembers, self.readied);
         (self.me, &self.acceptor, proposal, &self.syncing, own).hash(&mut hasher);
         hasher.finish()
     }
@@ -178,6 +220,7 @@ impl Change {
             ChangeFrame::Accept { ballot, value, view } => self.on_accept(now, from, ballot, value, view, out),
             ChangeFrame::Install { view } => self.on_install(from, view, out),
             ChangeFrame::Installed { epoch } => self.on_installed(from, epoch),
+            ChangeFrame::Doubt { epoch, run, durable } => self.on_doubt(epoch, run, durable, end_in, out),
             answer if answer.epoch() != Some(self.epoch()) && !is_broken("answers-name-the-ballot-only") => {}
             ChangeFrame::Promise { ballot, promise, .. } => self.on_promise(now, from, ballot, promise, around, out),
             ChangeFrame::Refuse { promised, .. } => self.on_refuse(promised),

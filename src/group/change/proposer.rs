@@ -6,7 +6,7 @@ use crate::broken::is as is_broken;
 use crate::group::change::{votes, Acceptor, Action, Change, ChangeFrame, LogEnd, Promise, Surroundings};
 use crate::group::quorum::{is_quorum, may_exist, Ranks};
 use crate::limits::{CHANGE_AGAIN_NS, CHANGE_GATHER_NS, REPLICAS_MAX};
-use crate::types::{Epoch, ReplicaId, Run, Time};
+use crate::types::{Epoch, ReplicaId, Run, Slot, Time};
 use crate::wire::view::{Ballot, View};
 
 /// What the proposer is waiting for.
@@ -26,7 +26,8 @@ pub(super) struct Proposal {
     promises: BTreeMap<ReplicaId, Promise>,
     /// When a quorum had promised.
     pub(super) quorum_at: Option<Time>,
-    /// Left out because they could not follow SYNC: they count for neither base nor value.
+    /// Left out because they could not follow SYNC, or have an older copy of their log: they count for neither base
+    /// nor value.
     left_out: BTreeSet<ReplicaId>,
     pub(super) value: Option<View>,
     ready: BTreeSet<ReplicaId>,
@@ -104,14 +105,19 @@ impl Change {
             return;
         }
         proposal.promises.insert(from.id, promise);
+        for (run, durable) in proposal.doubted() {
+            proposal.left_out.insert(run.id);
+            let epoch = self.acceptor.newest().map_or(Epoch(0), |view| view.epoch);
+            Self::say(out, run.id, ChangeFrame::Doubt { epoch, run, durable });
+        }
         self.choose_when_heard(now, around, out);
     }
 
     /// Chooses once all that may answer have, or a while after a quorum has.
     fn choose_when_heard(&mut self, now: Time, around: &Surroundings, out: &mut Vec<Action>) {
-        let Some(e) = self.acceptor.newest().cloned() else { return };
+        let Some(e) = self.acceptor.newest() else { return };
         let Some(proposal) = self.proposal.as_mut().filter(|p| p.phase == Phase::Prepare) else { return };
-        if !is_quorum(&e, proposal.promisers(&e)) {
+        if !is_quorum(e, proposal.promisers(e)) {
             return;
         }
         let since = *proposal.quorum_at.get_or_insert(now);
@@ -255,7 +261,7 @@ impl Change {
     /// Says again what is unanswered, and goes on where waiting was all that was left.
     pub fn tick(&mut self, now: Time, around: &Surroundings, out: &mut Vec<Action>) {
         self.choose_when_heard(now, around, out);
-        let Some(view) = self.acceptor.newest().cloned() else { return };
+        let Some(view) = self.acceptor.newest() else { return };
         let Some(proposal) = self.proposal.as_mut().filter(|p| p.again <= now) else { return };
         proposal.again = now.after_ns(CHANGE_AGAIN_NS);
         let (epoch, ballot) = (view.epoch, proposal.ballot);
@@ -263,7 +269,7 @@ impl Change {
             Phase::Prepare => {
                 let silent = around.connected.keys().filter(|id| !proposal.promises.contains_key(id));
                 for &to in silent.filter(|&&id| id != self.me.id) {
-                    Self::say_prepare(out, to, ballot, &view);
+                    Self::say_prepare(out, to, ballot, view);
                 }
             }
             Phase::Sync => {
@@ -292,6 +298,18 @@ impl Proposal {
     pub(super) fn awaited(&self) -> Vec<Run> {
         let members = self.value.iter().filter(|_| self.phase == Phase::Sync).flat_map(|value| &value.members);
         members.filter(|run| !self.ready.contains(&run.id)).copied().collect()
+    }
+
+    /// Voters whose logs end below what they were once durable at, as somebody remembers: they have older copies of
+    /// their directories, and what they promise counts for nothing.
+    fn doubted(&self) -> Vec<(Run, Slot)> {
+        let remembered = |id: ReplicaId| {
+            let all = self.promises.values().filter(|p| p.voter).flat_map(|p| &p.remembers);
+            all.filter(|(of, _)| *of == id).map(|&(_, durable)| durable).max().unwrap_or_default()
+        };
+        let counted = self.promises.values().filter(|p| p.voter && !self.left_out.contains(&p.run.id));
+        let doubted = counted.map(|p| (p.run, p.end.slot, remembered(p.run.id)));
+        doubted.filter(|(_, end, durable)| end < durable).map(|(run, _, durable)| (run, durable)).collect()
     }
 
     /// The voters of e whose promises count.

@@ -1,5 +1,6 @@
 //! The rows of the table and the refusals, one by one: a replica of three at a time, its frames handed to it by hand.
 
+mod copies;
 mod hostile;
 
 use super::*;
@@ -61,7 +62,14 @@ impl Bench {
     }
 
     fn promised(&mut self, from: u8, ballot: Ballot, end: u64, accepted: Option<(Ballot, View)>) -> Vec<Action> {
-        let promise = Promise { run: self.member(from), voter: true, accepted, end: log_end(end), leaving: false };
+        let promise = Promise {
+            run: self.member(from),
+            voter: true,
+            accepted,
+            end: log_end(end),
+            leaving: false,
+            remembers: Vec::new(),
+        };
         self.hear(from, ChangeFrame::Promise { epoch: self.view.epoch, ballot, promise })
     }
 
@@ -245,6 +253,7 @@ fn install_ends_the_decree_once_and_older_frames_are_told_the_newest_view() {
     let ballot = bench.ballot(1, 3);
     let (old, new) = (bench.view.clone(), bench.value(ballot, &[1, 3], 5));
     bench.hear(3, ChangeFrame::Prepare { ballot, view: old.clone() });
+    bench.change.readied = Some(old.epoch);
     let said = bench.hear(3, ChangeFrame::Install { view: new.clone() });
     assert_eq!(said[..2], [Action::Adopt(new.clone()), Action::Write]);
     assert!(!bench.change.is_frozen() && bench.change.has_rank());

@@ -45,7 +45,7 @@ fn value(round: u64, id: u8, members: &[u8], base: u64) -> View {
 }
 
 fn promise_of(id: u8, slot: u64, accepted: Option<(Ballot, View)>) -> Promise {
-    Promise { run: run_of(id), voter: id <= 3, accepted, end: end(slot), leaving: false }
+    Promise { run: run_of(id), voter: id <= 3, accepted, end: end(slot), leaving: false, remembers: Vec::new() }
 }
 
 /// A replica whose log ends at slot 5.
@@ -337,6 +337,7 @@ fn the_same_request_gets_the_same_answer_and_changes_nothing() {
         accept(ballot(1, 3), decided.clone()),
         ChangeFrame::Install { view: decided },
     ];
+    one.change.readied = Some(Epoch(1));
     for frame in requests {
         let first = one.hear(3, frame.clone());
         assert!(first.contains(&Action::Write) || matches!(first[..], [Action::Fetch { .. }]), "{first:?}");
@@ -389,6 +390,7 @@ fn install_comes_twice_and_late() {
     let mut three = Replica::new(3);
     let second = value(1, 2, &[2, 3], 5);
     let install = |view: &View| ChangeFrame::Install { view: view.clone() };
+    three.change.readied = Some(Epoch(1));
     let out = three.hear(2, install(&second));
     assert_eq!(out[..2], [Action::Adopt(second.clone()), Action::Write]);
     assert_eq!(said(&out), [(2, &ChangeFrame::Installed { epoch: Epoch(2) }, true)]);
@@ -400,6 +402,7 @@ fn install_comes_twice_and_late() {
     assert!(again.len() == 1 && before.is_some() && three.change.is_frozen());
     // And when view 3 is installed.
     let third = View { epoch: Epoch(3), chain: second.next_chain(), ..second.clone() };
+    three.change.readied = Some(Epoch(2));
     three.hear(2, install(&third));
     assert_eq!(three.change.proposing(), None);
     assert_eq!(said(&three.hear(2, install(&second))), [(2, &install(&third), true)]);
@@ -413,6 +416,7 @@ fn a_newer_view_without_this_replica_takes_its_vote_and_nothing_else() {
     let acceptor = one.change.acceptor();
     assert_eq!((&acceptor.installed, &acceptor.promised), (&Some(view()), &None));
     assert!(!one.change.is_voter() && !one.change.has_rank() && !one.change.is_frozen());
+    one.change.readied = Some(Epoch(2));
     one.hear(3, ChangeFrame::Install { view: View { epoch: Epoch(3), ..value(1, 3, &[1, 3], 5) } });
     assert_eq!(one.change.acceptor().heard, None);
     assert!(one.change.has_rank());
@@ -422,6 +426,7 @@ fn a_newer_view_without_this_replica_takes_its_vote_and_nothing_else() {
 fn a_prepare_brings_the_view_that_was_missed() {
     let mut one = Replica::new(1);
     let second = value(1, 3, &[1, 2, 3], 5);
+    one.change.readied = Some(Epoch(1));
     let out = one.hear(2, ChangeFrame::Prepare { ballot: ballot(1, 2), view: second.clone() });
     let actions = [Action::Adopt(second), Action::Write, Action::Freeze, Action::Write];
     assert_eq!(out[..4], actions);

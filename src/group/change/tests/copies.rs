@@ -1,0 +1,117 @@
+//! Older copies of a directory: who remembers more of a replica than its disk does (DESIGN 5.6).
+
+use super::*;
+
+fn doubt(epoch: u64, run: Run, durable: u64) -> ChangeFrame {
+    ChangeFrame::Doubt { epoch: Epoch(epoch), run, durable: Slot(durable) }
+}
+
+fn later(run: Run) -> Run {
+    Run { incarnation: run.incarnation.next(), ..run }
+}
+
+/// Replica 3 proposes, and hears these promises: who, where its log ends, what it remembers of replica 1.
+fn chosen(promises: &[(u8, u64, u64)]) -> (Bench, Vec<Action>) {
+    let mut bench = Bench::new(3);
+    bench.propose();
+    let ballot = bench.ballot(1, 3);
+    let mut said = Vec::new();
+    for &(id, end, durable) in promises {
+        let remembers = vec![(ReplicaId(1), Slot(durable)), (ReplicaId(2), Slot(1))];
+        let promise = Promise {
+            run: bench.member(id),
+            voter: true,
+            accepted: None,
+            end: log_end(end),
+            leaving: false,
+            remembers,
+        };
+        said.extend(bench.hear(id, ChangeFrame::Promise { epoch: bench.view.epoch, ballot, promise }));
+    }
+    (bench, said)
+}
+
+fn is_doubt(frame: &ChangeFrame) -> bool {
+    matches!(frame, ChangeFrame::Doubt { .. })
+}
+
+#[test]
+fn a_promise_that_ends_below_what_another_remembers_counts_for_nothing() {
+    // 2 was told that 1 is durable at 9, but 1's log ends at 5.
+    for order in [[(3, 5, 5), (1, 5, 5), (2, 5, 9)], [(3, 5, 5), (2, 5, 9), (1, 5, 5)]] {
+        let (bench, said) = chosen(&order);
+        assert_eq!(ids(&said, is_doubt), [1]);
+        assert!(said
+            .iter()
+            .any(|action| matches!(action, Action::Say { frame, .. } if *frame == doubt(1, bench.member(1), 9))));
+        assert_eq!(ids(&said, is_sync), [2, 3], "the others go on without it");
+    }
+    // Without it there is no quorum.
+    let (bench, said) = chosen(&[(3, 5, 9), (1, 5, 5)]);
+    assert_eq!((ids(&said, is_doubt), ids(&said, is_sync)), (vec![1], vec![]));
+    assert_eq!(bench.change.proposing().map(|(_, phase)| phase), Some(Phase::Prepare));
+    // Nobody remembers more than there is.
+    let (_, said) = chosen(&[(3, 5, 5), (1, 9, 9), (2, 5, 9)]);
+    assert_eq!((ids(&said, is_doubt), ids(&said, is_sync)), (vec![], vec![1, 2, 3]));
+}
+
+#[test]
+fn a_promise_tells_what_its_sender_was_told() {
+    let mut bench = Bench::new(1);
+    let remembers = vec![(ReplicaId(2), Slot(4)), (ReplicaId(3), Slot(7))];
+    bench.change.remember(remembers.clone());
+    let (ballot, view) = (bench.ballot(1, 3), bench.view.clone());
+    let said = bench.hear(3, ChangeFrame::Prepare { ballot, view });
+    let tells =
+        |frame: &ChangeFrame| matches!(frame, ChangeFrame::Promise { promise, .. } if promise.remembers == remembers);
+    assert_eq!(ids(&said, tells), [3]);
+    // It is about the view that ends: of the next one nothing was heard yet.
+    bench.change.readied = Some(Epoch(1));
+    bench.hear(3, ChangeFrame::Install { view: bench.value(ballot, &[1, 2, 3], 5) });
+    assert!(bench.change.own_promise(bench.end).remembers.is_empty());
+}
+
+#[test]
+fn who_is_doubted_looks_at_its_own_log() {
+    let distrusts = |run: fn(&Bench) -> Run, epoch, durable| {
+        let mut bench = Bench::new(1);
+        let frame = doubt(epoch, run(&bench), durable);
+        match &bench.hear(2, frame)[..] {
+            [] => None,
+            [Action::Distrust(why)] => Some(*why),
+            other => panic!("{other:?}"),
+        }
+    };
+    let own = |bench: &Bench| bench.member(1);
+    assert_eq!(distrusts(own, 1, 6), Some(OldCopy::LongerLog(Slot(6))));
+    assert_eq!(distrusts(own, 1, 5), None, "its log ends there");
+    assert_eq!(distrusts(own, 2, 6), None, "it is not in that view");
+    assert_eq!(distrusts(|bench| bench.member(2), 1, 6), None, "that is about another replica");
+    assert_eq!(distrusts(|bench| later(bench.member(1)), 1, 0), Some(OldCopy::LaterRun(Incarnation(2))));
+    assert_eq!(distrusts(|bench| Run { birth: crate::types::Birth(7), ..later(bench.member(1)) }, 1, 9), None);
+}
+
+#[test]
+fn a_view_that_records_what_this_directory_cannot_know_shows_that_it_is_a_copy() {
+    let after_install = |members: fn(Run) -> Run, readied: Option<Epoch>| {
+        let mut bench = Bench::new(1);
+        bench.change.readied = readied;
+        let mut view = bench.value(bench.ballot(1, 3), &[1, 2, 3], 5);
+        view.members[0] = members(view.members[0]);
+        let before = bench.change.acceptor().clone();
+        let why = bench.hear(3, ChangeFrame::Install { view }).into_iter().find_map(|action| match action {
+            Action::Distrust(why) => Some(why),
+            _ => None,
+        });
+        assert_eq!(why.is_some(), *bench.change.acceptor() == before, "a copy adopts nothing");
+        why
+    };
+    assert_eq!(after_install(|run| run, None), Some(OldCopy::SameRun(Epoch(2))));
+    assert_eq!(after_install(|run| run, Some(Epoch(1))), None);
+    assert_eq!(after_install(later, Some(Epoch(1))), Some(OldCopy::LaterRun(Incarnation(2))));
+    assert_eq!(
+        after_install(|run| Run { birth: crate::types::Birth(7), ..run }, None),
+        None,
+        "put in by another birth"
+    );
+}
