@@ -114,6 +114,11 @@ fn http_address(options: &Options, book: &Book) -> Result<Option<(SocketAddr, St
     Ok(Some((bind, address)))
 }
 
+fn open_http(options: &Options, book: &Book, seed: u64) -> Result<Option<Http>, Exit> {
+    let Some((bind, address)) = http_address(options, book)? else { return Ok(None) };
+    Http::open(options.id, bind, address, options.key_chars_max, FIRST_HTTP, seed).map(Some)
+}
+
 /// Reads everything a start would read and touches nothing.
 fn check(options: &Options) -> Result<String, Exit> {
     let (book, located) = read_book(options)?;
@@ -183,11 +188,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     let udp = Udp::open(&located, options.id)?;
     let own = located.iter().find(|l| l.id == options.id).expect("checked with the book");
     let mut clients = Clients::open(own.address, options.socket.as_deref(), FIRST_CLIENT)?;
-    let http = http_address(options, &book)?;
-    let http = http.map(|(bind, address)| {
-        Http::open(options.id, bind, address, options.key_chars_max, FIRST_HTTP, seeds.next_u64())
-    });
-    let http = http.transpose()?;
+    let http = open_http(options, &book, seeds.next_u64())?;
     let peers = Peers::new(&located, options.id, FIRST_PEER);
     clients.expect_peers(peers.addresses());
     let config = Config {

@@ -509,7 +509,8 @@ mod tests {
 
     quickcheck! {
         fn garbage_is_refused_or_waits(pieces: Vec<Vec<u8>>, cut: u8) -> bool {
-            let stream = [&put("Transfer-Encoding: chunked\r\n", "1\r\nx\r\n")[usize::from(cut) % 60..], &pieces.concat()].concat();
+            let sound = put("Transfer-Encoding: chunked\r\n", "1\r\nx\r\n");
+            let stream = [&sound[usize::from(cut) % 60..], &pieces.concat()].concat();
             let mut parser = Parser::default();
             for piece in pieces.iter().map(Vec::as_slice).chain([&stream[..]]) {
                 parser.feed(piece);
