@@ -23,6 +23,7 @@ pub mod queue;
 pub mod stock;
 pub mod table;
 pub mod transfer;
+pub mod work;
 
 #[cfg(test)]
 mod tests;

@@ -22,4 +22,6 @@ mod relay;
 mod sessions;
 mod terminal;
 mod told;
+mod tour;
 mod views;
+mod work;
