@@ -1,5 +1,5 @@
 //! The chat. The model keeps every message that was ever sent, and whether it was handed over and confirmed; so each
-//! answer is judged by what its receiver has yet to get: nothing is lost, nothing overtakes, nothing comes twice unmarked.
+//! answer is judged by what its receiver has yet to get: nothing is lost, overtakes another, or comes twice unmarked.
 
 use std::mem::take;
 
