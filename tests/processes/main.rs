@@ -11,6 +11,7 @@ mod deaths;
 mod failures;
 mod ftqc;
 mod group;
+mod house;
 mod lab;
 mod life;
 mod net;
