@@ -30,6 +30,29 @@ pub const MOMENTS_STEP: usize = 1024;
 pub const BATCH_ITEMS_MAX: usize = 4096;
 /// Bytes of items that one batch push carries and one pop answers, but always one item.
 pub const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Bytes of an account's name.
+pub const ACCOUNT_BYTES_MAX: usize = 255;
+/// Accounts of the chat.
+pub const ACCOUNTS_MAX: usize = 100_000;
+/// Characters of one message of the chat, whatever their bytes.
+pub const TEXT_CHARS_MAX: usize = 280;
+/// Messages that wait for one account; further ones are refused.
+pub const MAILBOX_MAX: usize = 10_000;
+/// Bytes of a pattern that accounts are listed by, and of its program once compiled.
+pub const PATTERN_BYTES_MAX: usize = 255;
+pub const PATTERN_SIZE_MAX: usize = 32 << 10;
+/// How deep groups in a pattern may be nested.
+pub const PATTERN_NEST_MAX: u32 = 20;
+/// Bytes of names that one query holds against a pattern; the next query goes on.
+pub const PATTERN_SCAN_BYTES: usize = 8 << 10;
+/// Bytes of the name of a site.
+pub const SITE_BYTES_MAX: usize = 255;
+/// Sites of the availability log.
+pub const SITES_MAX: usize = 100_000;
+/// Bytes of a ZIP code.
+pub const ZIP_BYTES_MAX: usize = 16;
+/// Changes of one site that are remembered; beyond them the oldest are dropped, and counted.
+pub const HISTORY_MAX: usize = 65_536;
 /// Bytes of one operation as ordered: the largest item and its frame around it.
 pub const OPERATION_BYTES_MAX: usize = ITEM_BYTES_MAX + (4 << 10);
 /// Bytes of one query: a label and its frame.
@@ -232,6 +255,8 @@ const _: () = assert!(OPERATION_BYTES_MAX < SLOT_BYTES_MAX, "the largest operati
 const _: () = assert!((RECORD_BYTES_MAX as u64) * 2 < SEGMENT_BYTES, "a slot's record must fit a segment");
 const _: () = assert!(BATCH_BYTES_MAX < OPERATION_BYTES_MAX, "a batch push must be an operation");
 const _: () = assert!(ANSWER_BYTES_MAX > ITEM_BYTES_MAX, "every item must fit an answer");
+const _: () = assert!(PATTERN_BYTES_MAX + ACCOUNT_BYTES_MAX + 16 < QUERY_BYTES_MAX, "a pattern must fit a query");
+const _: () = assert!(TEXT_CHARS_MAX * 4 + ACCOUNT_BYTES_MAX < BATCH_BYTES_MAX, "a message must fit an answer");
 const _: () =
     assert!(STREAM_PIECE_BYTES * (STREAM_FRAMES_MAX as usize) + STREAM_FRAME_BYTES_MAX < PEER_UNSENT_BYTES_MAX);
 const _: () = assert!(PEER_CONNECTIONS_MAX > 2 * REPLICAS_MAX, "each replica may connect to each other");

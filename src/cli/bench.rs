@@ -10,9 +10,11 @@ use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, ITEM_BYTES_MAX, SESSION_WI
 use crate::types::RequestNumber;
 use crate::wire::answer::{split, Code};
 use crate::wire::client::{ToClient, ToReplica};
-use crate::wire::operation::{QueueOperation, QueueQuery, SessionOperation, Target};
+use crate::wire::codec::Reader;
+use crate::wire::operation::{Leased, QueueOperation, QueueQuery, Receipt, SessionOperation, Target};
 use hdrhistogram::Histogram;
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::time::{Duration, Instant};
@@ -25,6 +27,8 @@ const WARM_UP_MAX: Duration = Duration::from_secs(1);
 /// Items that are there when pops are measured; when they are used up, the clock stands still for more.
 const FILL_ITEMS: u64 = 1 << 20;
 const FILL_BYTES: u64 = 256 << 20;
+/// Longer than any measurement.
+const LEASE_MS: u64 = 2 * SECONDS_MAX * 1000;
 /// Latencies are kept from a microsecond to a minute, to three digits.
 const LATENCY_NS: (u64, u64) = (1000, 60_000_000_000);
 
@@ -34,6 +38,15 @@ enum Kind {
     Pop,
     Mixed,
     Read,
+    /// To lease an item and to acknowledge it: the two together are one.
+    Take,
+}
+
+impl Kind {
+    /// Whether it uses up items that have to be there.
+    fn consumes(self) -> bool {
+        matches!(self, Kind::Pop | Kind::Take)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +69,8 @@ pub fn plan(call: &Call<'_>) -> Result<Plan, Refusal> {
         Some(b"pop") => Kind::Pop,
         Some(b"mixed") => Kind::Mixed,
         Some(b"read") => Kind::Read,
-        Some(_) => return Err(Refusal::Usage("there are push, pop, mixed and read".to_string())),
+        Some(b"take") => Kind::Take,
+        Some(_) => return Err(Refusal::Usage("there are push, pop, mixed, read and take".to_string())),
     };
     let load = Load {
         kind,
@@ -101,16 +115,13 @@ fn measure(load: &Load, label: &str, session: &mut Session, out: &mut Output) ->
     for (length, counts) in [(warm_up, false), (load.length, true)] {
         let mut left = length;
         while left > Duration::ZERO {
-            let requests = match load.kind {
-                Kind::Pop => items,
-                _ => u64::MAX,
-            };
-            if load.kind == Kind::Pop {
+            let requests = if load.kind.consumes() { items } else { u64::MAX };
+            if load.kind.consumes() {
                 fill(session, label, load.size, items)?;
             }
             let took = drive(&mut lanes, left, requests, counts.then_some(&mut figures))?;
             left = left.saturating_sub(took);
-            if load.kind == Kind::Pop {
+            if load.kind.consumes() {
                 session.call(Ask::Request, |bytes| {
                     QueueOperation::Purge { target: Target::Label(label) }.encode(bytes);
                 })?;
@@ -124,15 +135,17 @@ fn measure(load: &Load, label: &str, session: &mut Session, out: &mut Output) ->
 /// The operations that each client sends in turn, as they go on the wire.
 fn operations(load: &Load, label: &str) -> Vec<(bool, Vec<u8>)> {
     let (item, target) = (vec![b'x'; load.size], Target::Label(label));
-    let (mut push, mut pop, mut read) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut push, mut pop, mut read, mut take) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     QueueOperation::encode_push(&mut push, target, [item.as_slice()].into_iter());
     QueueOperation::Pop { target, count: 1 }.encode(&mut pop);
     QueueQuery::Peek { target, count: 1 }.encode(&mut read);
+    QueueOperation::Take { target, count: 1, lease_ms: LEASE_MS, wait_ms: 0 }.encode(&mut take);
     match load.kind {
         Kind::Push => vec![(false, push)],
         Kind::Pop => vec![(false, pop)],
         Kind::Mixed => vec![(false, push), (false, pop)],
         Kind::Read => vec![(true, read)],
+        Kind::Take => vec![(false, take)],
     }
 }
 
@@ -171,9 +184,21 @@ struct Lane<'o> {
     /// The next request's number. It may be sent when the one `depth` before it is answered, which means that all up
     /// to there are.
     next: u64,
-    /// When the request under each number, modulo `depth`, was sent; `None` once answered.
-    sent: Vec<Option<Instant>>,
+    /// The request under each number, modulo `depth`; `None` once answered.
+    sent: Vec<Option<Flight>>,
     in_flight: u64,
+    /// Whether what is answered is to be acknowledged, what waits for that and since when, and the operation.
+    acknowledges: bool,
+    leased: VecDeque<(Receipt, Instant)>,
+    ack: Vec<u8>,
+}
+
+/// A request under way.
+#[derive(Clone, Copy)]
+struct Flight {
+    /// When it was sent, or what it acknowledges was.
+    since: Instant,
+    is_ack: bool,
 }
 
 impl Lane<'_> {
@@ -184,21 +209,31 @@ impl Lane<'_> {
     /// Sends what may be sent, at most `allowed`; returns how many.
     fn send(&mut self, now: Instant, allowed: u64) -> io::Result<u64> {
         let mut count = 0;
-        while count < allowed && self.sent[(self.next % self.depth()) as usize].is_none() {
+        let depth = self.depth();
+        while (count < allowed || !self.leased.is_empty()) && self.sent[(self.next % depth) as usize].is_none() {
             let number = self.next;
+            let seen = RequestNumber(number.saturating_sub(depth));
             let (reads, operation) = &self.operations[(number % self.operations.len() as u64) as usize];
-            if *reads {
-                self.connection.send(&ToReplica::Query { number, stale: self.stale, query: operation });
+            let mut flight = Flight { since: now, is_ack: false };
+            if let Some((receipt, since)) = self.leased.pop_front() {
+                flight = Flight { since, is_ack: true };
+                self.ack.clear();
+                QueueOperation::Ack { receipt }.encode(&mut self.ack);
+                let number = RequestNumber(number);
+                self.connection.send(&ToReplica::Request { number, seen, operation: &self.ack });
             } else {
-                let seen = RequestNumber(number.saturating_sub(self.depth()));
-                self.connection.send(&ToReplica::Request { number: RequestNumber(number), seen, operation });
+                match reads {
+                    true => self.connection.send(&ToReplica::Query { number, stale: self.stale, query: operation }),
+                    false => {
+                        self.connection.send(&ToReplica::Request { number: RequestNumber(number), seen, operation })
+                    }
+                }
+                count += 1;
             }
-            let depth = self.depth();
-            self.sent[(number % depth) as usize] = Some(now);
+            self.sent[(number % depth) as usize] = Some(flight);
             self.next += 1;
-            count += 1;
+            self.in_flight += 1;
         }
-        self.in_flight += count;
         self.connection.flush()?;
         Ok(count)
     }
@@ -225,15 +260,19 @@ impl Lane<'_> {
                 ToClient::Told { .. } | ToClient::Pong { .. } => continue,
             };
             let depth = self.sent.len() as u64;
-            let Some(sent) = self.sent[(number % depth) as usize].take() else { continue };
+            let Some(flight) = self.sent[(number % depth) as usize].take() else { continue };
             self.in_flight -= 1;
             match split(answer) {
+                Ok((Code::Ok, body)) if self.acknowledges && !flight.is_ack => {
+                    self.leased.push_back((only_receipt(body)?, flight.since));
+                    continue;
+                }
                 Ok((Code::Ok | Code::Empty, _)) => {}
                 Ok((code, message)) => return Err(Error::refused(code, String::from_utf8_lossy(message))),
                 Err(e) => return Err(Error::refused(Code::Internal, e.to_string())),
             }
             if let Some(figures) = figures {
-                figures.count(now.duration_since(sent));
+                figures.count(now.duration_since(flight.since));
             }
         }
         Ok(())
@@ -247,6 +286,13 @@ impl Lane<'_> {
         // A session that nobody speaks for ends by itself.
         let _ = self.connection.flush();
     }
+}
+
+/// The receipt of the one item that was leased.
+fn only_receipt(body: &[u8]) -> Result<Receipt, Error> {
+    let mut r = Reader::new(body);
+    let leased = r.count(1, "item count").and_then(|_| Leased::decode(&mut r));
+    leased.map(|leased| leased.receipt).map_err(|e| Error::refused(Code::Internal, e.to_string()))
 }
 
 /// Connects all clients, spread over the servers, and opens their sessions.
@@ -266,7 +312,19 @@ fn open_lanes<'o>(
         let sent = vec![None; load.depth as usize];
         // Until it is ready, `next` is the token of its opening.
         let next = random.hash_one(k);
-        lanes.push(Lane { connection, server, operations, stale: load.stale, ready: false, next, sent, in_flight: 0 });
+        lanes.push(Lane {
+            connection,
+            server,
+            operations,
+            stale: load.stale,
+            ready: false,
+            next,
+            sent,
+            in_flight: 0,
+            acknowledges: load.kind == Kind::Take,
+            leased: VecDeque::new(),
+            ack: Vec::new(),
+        });
     }
     let by = Instant::now() + patience;
     while lanes.iter().any(|lane| !lane.ready) {
@@ -376,7 +434,8 @@ impl Figures {
         let what = format!("{kind:?}").to_lowercase();
         let (s, seconds) = (if *clients == 1 { "" } else { "s" }, self.seconds);
         out.line(&format!("{what}: {clients} client{s}, {depth} in flight each, {size}-byte items, {seconds:.1} s"));
-        out.line(&format!("throughput  {rate:.0} requests/s"));
+        let unit = if *kind == Kind::Take { "takes, each acknowledged, a second" } else { "requests/s" };
+        out.line(&format!("throughput  {rate:.0} {unit}"));
         out.line(&format!("latency     p50 {p50} ms, p99 {p99} ms, p99.9 {p999} ms, max {max} ms"));
     }
 }

@@ -4,6 +4,7 @@
 //! [`prompt`], and comes to one question ([`queue`], [`group`]) or a conversation of its own ([`transfer`], [`bench`]).
 
 pub mod bench;
+pub mod chat;
 pub mod completion;
 pub mod destination;
 pub mod exact;
@@ -19,8 +20,10 @@ pub mod position;
 pub mod progress;
 pub mod prompt;
 pub mod queue;
+pub mod stock;
 pub mod table;
 pub mod transfer;
+pub mod work;
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,18 @@ pub fn is_wanted() -> bool {
 
 /// Obeys commands until the person has no more of them. TAB completes these names.
 pub fn run(session: &mut Session, out: &mut Output, stale: bool, understand: Understand<'_>, names: Vec<String>) {
+    run_as(PROMPT, session, out, stale, understand, names);
+}
+
+/// The same under another prompt.
+pub fn run_as(
+    prompt: &str,
+    session: &mut Session,
+    out: &mut Output,
+    stale: bool,
+    understand: Understand<'_>,
+    names: Vec<String>,
+) {
     // Several lines that are pasted are several commands.
     let config = Config::builder().bracketed_paste(false).build();
     let mut editor = match Editor::<Names, MemHistory>::with_history(config, MemHistory::new()) {
@@ -33,7 +45,7 @@ pub fn run(session: &mut Session, out: &mut Output, stale: bool, understand: Und
     };
     editor.set_helper(Some(Names(names)));
     loop {
-        let line = match editor.readline(PROMPT) {
+        let line = match editor.readline(prompt) {
             Ok(line) => line,
             Err(ReadlineError::Eof) => return,
             Err(ReadlineError::Interrupted) => return out.note_status(INTERRUPTED),

@@ -1,7 +1,9 @@
-//! A replica for tests: the queues and a naive session table behind real sockets, shared by several doors, each of
-//! which can be told to misbehave. What it promises is what a group promises: each (session, number) is executed once.
+//! A replica for tests and examples: the queues and a naive session table behind real sockets, shared by several
+//! doors, each of which can be told to misbehave. What it promises is what a group promises: each (session, number)
+//! is executed once.
 
 use crate::client::servers::Server;
+use crate::client::Client;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::service::queue::Queues;
 use crate::service::{Answers, Service, Who};
@@ -88,6 +90,11 @@ impl Fake {
             });
         }
         Fake { group, servers }
+    }
+
+    /// A client of all its doors.
+    pub fn client(&self) -> Client {
+        Client::new(self.servers.clone(), PATIENT)
     }
 
     pub fn group(&self) -> MutexGuard<'_, Group> {

@@ -34,7 +34,7 @@ fn ms(span: Duration) -> u64 {
 }
 
 /// How long a wait is, and how it is asked for.
-fn wait(wait: Option<Duration>) -> (u64, Ask) {
+pub(super) fn wait(wait: Option<Duration>) -> (u64, Ask) {
     match wait {
         None => (0, Ask::Request),
         Some(Duration::MAX) => (WAIT_FOR_EVER_MS, Ask::Waiting(Duration::MAX)),
@@ -47,6 +47,18 @@ impl Client {
     /// Appends items with options, all or none; makes the queue if needed. At most 4096 of them and 256 KiB together,
     /// or one item. Answers how many were pushed: none where the key was pushed within the hour. `Full` where the
     /// queue's limit does not allow all of them.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use ftq::client::PushOptions;
+    ///
+    /// let urgent = PushOptions { priority: -1, key: Some(b"order 17"), ..PushOptions::default() };
+    /// client.push("jobs", b"sweep")?;
+    /// assert_eq!(client.push_with("jobs", &[b"deliver"], &urgent)?, 1);
+    /// assert_eq!(client.push_with("jobs", &[b"deliver"], &urgent)?, 0);
+    /// assert_eq!(client.pop_all("jobs", 9)?, [&b"deliver"[..], b"sweep"]);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn push_with(&mut self, label: &str, items: &[&[u8]], options: &PushOptions<'_>) -> Result<u64, Error> {
         let target = Target::Label(checked_label(label)?);
         let bytes: usize = items.iter().map(|item| item.len()).sum();
@@ -61,6 +73,17 @@ impl Client {
 
     /// Removes and returns up to `count` items (at most 4096), when there is one: waits behind those who came before.
     /// With `None` it does not wait, with `Duration::MAX` for ever. `Empty` when the time is over.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use std::time::Duration;
+    ///
+    /// client.push("jobs", b"sweep")?;
+    /// let a_while = Some(Duration::from_millis(50));
+    /// assert_eq!(client.pop_wait("jobs", 9, a_while)?, [b"sweep"]);
+    /// assert!(client.pop_wait("jobs", 9, a_while).is_err());
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn pop_wait(&mut self, label: &str, count: usize, time: Option<Duration>) -> Result<Vec<Vec<u8>>, Error> {
         let (target, count) = (Target::Label(checked_label(label)?), count.clamp(1, BATCH_ITEMS_MAX));
         let (wait_ms, ask) = wait(time);
@@ -70,6 +93,18 @@ impl Client {
 
     /// Leases up to `count` items (at most 4096) for so long; waits as [`Client::pop_wait`] does. An item whose lease
     /// ends is back in its place. `Empty` if there is none.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use std::time::Duration;
+    ///
+    /// client.push_all("jobs", &[b"sweep", b"polish"])?;
+    /// let leases = client.take("jobs", 2, Duration::from_secs(60), None)?;
+    /// assert_eq!((leases[0].item.as_slice(), leases[0].tries), (&b"sweep"[..], 1));
+    /// assert!(leases[0].receipt < leases[1].receipt);
+    /// assert_eq!(client.size("jobs")?, 0);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn take(
         &mut self,
         label: &str,
@@ -87,26 +122,82 @@ impl Client {
     }
 
     /// Removes a leased item: it is done. `NoReceipt` if the lease has ended, as for the next three.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use ftq::client::Code;
+    /// use std::time::Duration;
+    ///
+    /// client.push("jobs", b"sweep")?;
+    /// let lease = client.take("jobs", 1, Duration::from_secs(60), None)?.remove(0);
+    /// client.ack(lease.receipt)?;
+    /// assert!(client.ack(lease.receipt).is_err_and(|e| e.is(Code::NoReceipt)));
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn ack(&mut self, receipt: Receipt) -> Result<(), Error> {
         self.operation(QueueOperation::Ack { receipt }).map(drop)
     }
 
     /// Gives a leased item back: ready again, in its place, when `delay` has passed.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use std::time::Duration;
+    ///
+    /// client.push_all("jobs", &[b"sweep", b"polish"])?;
+    /// let lease = client.take("jobs", 1, Duration::from_secs(60), None)?.remove(0);
+    /// client.nack(lease.receipt, Duration::ZERO)?;
+    /// assert_eq!(client.pop("jobs")?, b"sweep");
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn nack(&mut self, receipt: Receipt, delay: Duration) -> Result<(), Error> {
         self.operation(QueueOperation::Nack { receipt, delay_ms: ms(delay) }).map(drop)
     }
 
     /// The lease ends so long from now.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use std::time::Duration;
+    ///
+    /// client.push("jobs", b"sweep")?;
+    /// let lease = client.take("jobs", 1, Duration::from_secs(1), None)?.remove(0);
+    /// client.extend(lease.receipt, Duration::from_secs(60))?;
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn extend(&mut self, receipt: Receipt, lease: Duration) -> Result<(), Error> {
         self.operation(QueueOperation::Extend { receipt, lease_ms: ms(lease) }).map(drop)
     }
 
     /// Puts a leased item aside, until it is kicked.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use std::time::Duration;
+    ///
+    /// client.push("jobs", b"sweep")?;
+    /// let lease = client.take("jobs", 1, Duration::from_secs(60), None)?.remove(0);
+    /// client.bury(lease.receipt)?;
+    /// assert_eq!((client.size("jobs")?, client.dead("jobs")?.len()), (0, 1));
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn bury(&mut self, receipt: Receipt) -> Result<(), Error> {
         self.operation(QueueOperation::Bury { receipt }).map(drop)
     }
 
     /// The buried items, by their places.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use std::time::Duration;
+    ///
+    /// client.push("jobs", b"sweep")?;
+    /// let lease = client.take("jobs", 1, Duration::from_secs(60), None)?.remove(0);
+    /// client.bury(lease.receipt)?;
+    /// let dead = client.dead("jobs")?;
+    /// assert_eq!((dead[0].item.as_slice(), dead[0].tries), (&b"sweep"[..], 1));
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn dead(&mut self, label: &str) -> Result<Vec<Buried>, Error> {
         let target = Target::Label(checked_label(label)?);
         let mut dead: Vec<Buried> = Vec::new();
@@ -123,17 +214,46 @@ impl Client {
     }
 
     /// Up to `count` buried items (at most 4096) are ready again, in their places, as if never taken; answers how many.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use std::time::Duration;
+    ///
+    /// client.push("jobs", b"sweep")?;
+    /// let lease = client.take("jobs", 1, Duration::from_secs(60), None)?.remove(0);
+    /// client.bury(lease.receipt)?;
+    /// assert_eq!(client.kick("jobs", 9)?, 1);
+    /// assert_eq!(client.pop("jobs")?, b"sweep");
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn kick(&mut self, label: &str, count: usize) -> Result<u64, Error> {
         let (target, count) = (Target::Label(checked_label(label)?), count.clamp(1, BATCH_ITEMS_MAX));
         self.operation(QueueOperation::Kick { target, count }).and_then(|answer| number(&answer))
     }
 
     /// What the queue may hold at most, whatever the state of its items.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.q_create("jobs")?;
+    /// assert_eq!(client.limit("jobs")?.items, None);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn limit(&mut self, label: &str) -> Result<Limit, Error> {
         self.query(QueueQuery::Limits { target: Target::Label(checked_label(label)?) }).and_then(|a| read_limit(&a))
     }
 
     /// Changes what the queue may hold; makes it if needed. What is beyond a limit stays, and no more comes in.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use ftq::client::Cap;
+    ///
+    /// client.set_limit("jobs", Cap::At(1000), Cap::Keep)?;
+    /// assert_eq!(client.limit("jobs")?.items, Some(1000));
+    /// client.set_limit("jobs", Cap::Lift, Cap::At(1 << 20))?;
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn set_limit(&mut self, label: &str, items: Cap, bytes: Cap) -> Result<(), Error> {
         let target = Target::Label(checked_label(label)?);
         self.operation(QueueOperation::Limit { target, items, bytes }).map(drop)

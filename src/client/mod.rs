@@ -1,10 +1,11 @@
 //! The library: a blocking client of a group of replicas.
 //!
-//! ```no_run
+//! ```
 //! use ftq::client::{Client, Server};
 //! use std::time::Duration;
 //!
 //! let servers = Server::parse_list("127.0.0.1:7400,127.0.0.1:7401")?;
+//! # let servers = ftq::client::fake::Fake::new(2).servers;
 //! let mut client = Client::new(servers, Duration::from_secs(10));
 //! client.push("jobs", b"first")?;
 //! client.push_int("jobs", 42)?;
@@ -13,22 +14,25 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Leases, for work that must not be lost with the worker (this very example is run by the tests):
+//! Leases, for work that must not be lost with the worker:
 //!
-#![doc = "```no_run"]
+#![doc = "```"]
 #![doc = include_str!("example.rs")]
+#![doc = "# work(ftq::client::fake::Fake::new(1).servers).expect(\"it works as it is shown\");"]
 #![doc = "```"]
 //!
 //! [`Client`] does one thing at a time. [`Session`] is the layer below: it takes many submissions ahead and gives
 //! their answers in order. Either goes on with the next server when one fails, and each operation is executed once.
 
+pub mod chat;
 pub mod connection;
 pub mod error;
-#[cfg(test)]
-pub(crate) mod fake;
+#[doc(hidden)]
+pub mod fake;
 pub mod lease;
 pub mod servers;
 pub mod session;
+pub mod stock;
 
 pub use error::{Done, Error};
 pub use servers::Server;
@@ -79,11 +83,30 @@ impl From<QueueRow<'_>> for Queue {
 impl Client {
     /// A client of the group behind these servers; it connects when it is first asked for something. It keeps trying
     /// for `timeout`; with 0 each server is tried once. Panics if `servers` is empty.
+    ///
+    /// ```
+    /// use ftq::client::{Client, Done, Server};
+    /// use std::time::Duration;
+    ///
+    /// // Nobody listens there: nothing was done, and a script would exit with this status.
+    /// let mut client = Client::new(Server::parse_list("127.0.0.1:1").unwrap(), Duration::ZERO);
+    /// let error = client.push("jobs", b"sweep").unwrap_err();
+    /// assert_eq!((error.done(), error.exit_status()), (Done::No, 69));
+    /// ```
     pub fn new(servers: Vec<Server>, timeout: Duration) -> Client {
         Client { session: Session::new(servers, timeout) }
     }
 
-    /// A client of the servers where `ftqc` looks, see [`Server::defaults`].
+    /// A client of the servers where `ftqc` looks, see [`Server::defaults`]. Errors where what is found makes no sense.
+    ///
+    /// ```no_run
+    /// use ftq::client::Client;
+    /// use std::time::Duration;
+    ///
+    /// let mut client = Client::with_defaults(Duration::from_secs(10)).expect("a sound book");
+    /// client.push("jobs", b"sweep")?;
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn with_defaults(timeout: Duration) -> Result<Client, String> {
         Ok(Client::new(Server::defaults()?, timeout))
     }
@@ -96,47 +119,129 @@ impl Client {
         self.session.call(Ask::Query, |out| query.encode(out))
     }
 
-    /// The id of the label's queue, made if it is not there.
+    /// The id of the label's queue, made if it is not there. Ids are positive and never used again; `BadRequest` where
+    /// the label is none.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// let id = client.q_create("jobs")?;
+    /// assert_eq!(client.q_create("jobs")?, id);
+    /// client.q_destroy(id)?;
+    /// assert!(client.q_create("jobs")? > id);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn q_create(&mut self, label: &str) -> Result<u64, Error> {
         let answer = self.operation(QueueOperation::Create { label: checked_label(label)? })?;
         number(&answer)
     }
 
+    /// Removes a queue and what is in it. `NoQueue` if there is none of that id, as for all that follows.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use ftq::client::Code;
+    ///
+    /// let id = client.q_create("jobs")?;
+    /// client.q_destroy(id)?;
+    /// assert!(client.q_destroy(id).is_err_and(|e| e.is(Code::NoQueue)));
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn q_destroy(&mut self, id: u64) -> Result<(), Error> {
         self.operation(QueueOperation::Destroy { target: Target::Id(id) }).map(drop)
     }
 
     /// The id of the label's queue, if there is one.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// assert_eq!(client.q_id("jobs")?, None);
+    /// let id = client.q_create("jobs")?;
+    /// assert_eq!(client.q_id("jobs")?, Some(id));
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn q_id(&mut self, label: &str) -> Result<Option<u64>, Error> {
         let answer = self.query(QueueQuery::Id { label: checked_label(label)? })?;
         Ok(Some(number(&answer)?).filter(|&id| id > 0))
     }
 
+    /// Appends an item of at most 1 MiB: any bytes.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// let id = client.q_create("jobs")?;
+    /// client.q_push(id, b"-1")?;
+    /// client.q_push(id, &[0, 255])?;
+    /// assert_eq!(client.q_size(id)?, 2);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn q_push(&mut self, id: u64, item: &[u8]) -> Result<(), Error> {
         self.push_to(Target::Id(id), item)
     }
 
     /// Removes and returns the first item; `Empty` if there is none.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use ftq::client::Code;
+    ///
+    /// let id = client.q_create("jobs")?;
+    /// client.q_push(id, b"first")?;
+    /// assert_eq!(client.q_pop(id)?, b"first");
+    /// assert!(client.q_pop(id).is_err_and(|e| e.is(Code::Empty)));
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn q_pop(&mut self, id: u64) -> Result<Vec<u8>, Error> {
         self.pop_from(Target::Id(id), 1).and_then(only)
     }
 
     /// The first item, left where it is; `Empty` if there is none.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// let id = client.q_create("jobs")?;
+    /// client.q_push(id, b"first")?;
+    /// assert_eq!(client.q_top(id)?, b"first");
+    /// assert_eq!(client.q_size(id)?, 1);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn q_top(&mut self, id: u64) -> Result<Vec<u8>, Error> {
         self.query(QueueQuery::Peek { target: Target::Id(id), count: 1 }).and_then(|a| items(&a)).and_then(only)
     }
 
+    /// The number of items that are ready to be popped.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// let id = client.q_create("jobs")?;
+    /// assert_eq!(client.q_size(id)?, 0);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn q_size(&mut self, id: u64) -> Result<u64, Error> {
         self.query(QueueQuery::Size { target: Target::Id(id) }).and_then(|a| number(&a))
     }
 
-    /// Appends an item of at most 1 MiB; makes the queue if needed.
+    /// Appends an item of at most 1 MiB; makes the queue if needed. `Full` where a limit of the queue or of the
+    /// replica's memory does not allow it.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push("jobs", b"sweep")?;
+    /// assert_eq!(client.size("jobs")?, 1);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn push(&mut self, label: &str, item: &[u8]) -> Result<(), Error> {
         self.push_to(Target::Label(checked_label(label)?), item)
     }
 
     /// Appends several items with nothing between them: all or none. At most 4096 of them and 256 KiB together, or
     /// one item.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push_all("jobs", &[b"sweep", b"polish"])?;
+    /// assert_eq!(client.pop_all("jobs", 10)?, [&b"sweep"[..], b"polish"]);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn push_all(&mut self, label: &str, items: &[&[u8]]) -> Result<(), Error> {
         let target = Target::Label(checked_label(label)?);
         let bytes: usize = items.iter().map(|item| item.len()).sum();
@@ -150,36 +255,97 @@ impl Client {
     }
 
     /// Removes and returns the first item; `Empty` if there is none.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// use ftq::client::{Code, Done};
+    ///
+    /// client.push("jobs", b"sweep")?;
+    /// assert_eq!(client.pop("jobs")?, b"sweep");
+    /// let error = client.pop("jobs").unwrap_err();
+    /// assert!(error.is(Code::Empty) && error.done() == Done::No);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn pop(&mut self, label: &str) -> Result<Vec<u8>, Error> {
         self.pop_from(Target::Label(checked_label(label)?), 1).and_then(only)
     }
 
     /// Removes and returns up to `count` items (at most 4096 and about 256 KiB at once); `Empty` if there is none.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push_all("jobs", &[b"a", b"b", b"c"])?;
+    /// assert_eq!(client.pop_all("jobs", 2)?, [b"a", b"b"]);
+    /// assert_eq!(client.pop_all("jobs", 2)?, [b"c"]);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn pop_all(&mut self, label: &str, count: usize) -> Result<Vec<Vec<u8>>, Error> {
         self.pop_from(Target::Label(checked_label(label)?), count.clamp(1, BATCH_ITEMS_MAX))
     }
 
     /// Up to `count` items from the front, left where they are; `Empty` if there is none.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push_all("jobs", &[b"a", b"b", b"c"])?;
+    /// assert_eq!(client.peek("jobs", 2)?, [b"a", b"b"]);
+    /// assert_eq!(client.size("jobs")?, 3);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn peek(&mut self, label: &str, count: usize) -> Result<Vec<Vec<u8>>, Error> {
         let target = Target::Label(checked_label(label)?);
         self.query(QueueQuery::Peek { target, count: count.clamp(1, BATCH_ITEMS_MAX) }).and_then(|a| items(&a))
     }
 
+    /// The number of items that are ready to be popped.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push("jobs", b"sweep")?;
+    /// assert_eq!(client.size("jobs")?, 1);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn size(&mut self, label: &str) -> Result<u64, Error> {
         self.query(QueueQuery::Size { target: Target::Label(checked_label(label)?) }).and_then(|a| number(&a))
     }
 
-    /// Removes all items; returns how many there were.
+    /// Removes all items, the leased, delayed and buried too; returns how many there were.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push_all("jobs", &[b"a", b"b", b"c"])?;
+    /// assert_eq!(client.purge("jobs")?, 3);
+    /// assert_eq!(client.size("jobs")?, 0);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn purge(&mut self, label: &str) -> Result<u64, Error> {
         self.operation(QueueOperation::Purge { target: Target::Label(checked_label(label)?) }).and_then(|a| number(&a))
     }
 
     /// Removes the queue and what is in it.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push("jobs", b"sweep")?;
+    /// client.drop_queue("jobs")?;
+    /// assert_eq!(client.q_id("jobs")?, None);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn drop_queue(&mut self, label: &str) -> Result<(), Error> {
         self.operation(QueueOperation::Destroy { target: Target::Label(checked_label(label)?) }).map(drop)
     }
 
     /// All queues, by label.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push("letters", b"a")?;
+    /// client.push_all("jobs", &[b"a", b"b"])?;
+    /// let queues = client.queues()?;
+    /// assert_eq!((queues[0].label.as_str(), queues[0].size, queues[0].bytes), ("jobs", 2, 2));
+    /// assert_eq!(queues[1].label, "letters");
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn queues(&mut self) -> Result<Vec<Queue>, Error> {
         let mut queues: Vec<Queue> = Vec::new();
         loop {
@@ -194,28 +360,65 @@ impl Client {
     }
 
     /// Appends an integer, as its decimal digits.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push_int("numbers", -5)?;
+    /// assert_eq!(client.peek("numbers", 1)?, [b"-5"]);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn push_int(&mut self, label: &str, item: i64) -> Result<(), Error> {
         self.push(label, item.to_string().as_bytes())
     }
 
     /// Removes the first item and reads it as an integer. `BadRequest` if it is none; it is removed all the same.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// client.push_int("numbers", -5)?;
+    /// client.push("numbers", b"many")?;
+    /// assert_eq!(client.pop_int("numbers")?, -5);
+    /// assert!(client.pop_int("numbers").is_err());
+    /// assert_eq!(client.size("numbers")?, 0);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn pop_int(&mut self, label: &str) -> Result<i64, Error> {
         let item = self.pop(label)?;
         let text = std::str::from_utf8(&item).ok().and_then(|text| text.parse().ok());
         text.ok_or_else(|| Error::bad_request("the item is not an integer"))
     }
 
-    /// The asked replica as it sees itself: a JSON object.
+    /// The asked replica as it sees itself: a JSON object, whose fields ftqc(1) describes.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// let status: serde_json::Value = serde_json::from_str(&client.status()?).expect("JSON");
+    /// assert_eq!(status["state"], "regular");
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn status(&mut self) -> Result<String, Error> {
         self.admin(Admin::Status)
     }
 
     /// Every configured replica as the asked one sees it: a JSON array.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// let members: serde_json::Value = serde_json::from_str(&client.members()?).expect("JSON");
+    /// assert_eq!(members[0]["id"], 1);
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn members(&mut self) -> Result<String, Error> {
         self.admin(Admin::Members)
     }
 
     /// Whether the asked replica is in the primary view and caught up: `{"ready":bool,"reason":text}`.
+    ///
+    /// ```
+    /// # let mut client = ftq::client::fake::Fake::new(1).client();
+    /// assert!(client.ready()?.contains("true"));
+    /// # Ok::<(), ftq::client::Error>(())
+    /// ```
     pub fn ready(&mut self) -> Result<String, Error> {
         self.admin(Admin::Ready)
     }

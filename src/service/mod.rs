@@ -2,16 +2,23 @@
 //! clock, no map whose order depends on anything but its keys; errors are answers; nothing panics, for a panic on a
 //! committed operation would crash every replica for ever.
 
+pub mod chat;
 pub mod queue;
+pub mod stock;
 
 use crate::types::{At, GroupTime, RequestNumber, SessionId};
-use crate::wire::codec::Decoded;
+use crate::wire::answer::{error, Code};
+use crate::wire::codec::{DecodeError, Decoded};
 use crate::wire::operation::service;
 
 /// Every service behind the byte that picks it, in the order of these bytes, each in its first state. A further
 /// service takes a file of its own and a line here.
 pub fn all() -> Vec<(u8, Box<dyn Service>)> {
-    vec![(service::QUEUE, Box::new(queue::Queues::default()))]
+    vec![
+        (service::QUEUE, Box::new(queue::Queues::default())),
+        (service::CHAT, Box::new(chat::Chat::default())),
+        (service::STOCK, Box::new(stock::Stock::default())),
+    ]
 }
 
 /// Who asked: the answer goes to whoever waits on this pair, and is stored under it.
@@ -48,6 +55,22 @@ impl Answers {
     pub fn clear(&mut self) {
         self.list.clear();
         self.bytes.clear();
+    }
+}
+
+/// Why something was not done: the code, and a message for people.
+pub struct Refusal(pub Code, pub String);
+
+impl Refusal {
+    /// Appends it as an answer.
+    pub fn put(&self, answer: &mut Vec<u8>) {
+        answer.extend_from_slice(&error(self.0, &self.1));
+    }
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Refusal {
+        Refusal(Code::BadRequest, error.to_string())
     }
 }
 

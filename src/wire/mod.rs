@@ -3,12 +3,14 @@
 pub mod answer;
 pub mod bundle;
 pub mod change;
+pub mod chat;
 pub mod client;
 pub mod codec;
 pub mod datagram;
 pub mod digest;
 pub mod operation;
 pub mod queue;
+pub mod stock;
 pub mod stream;
 pub mod view;
 

@@ -13,6 +13,8 @@ pub mod service {
     /// Sessions themselves.
     pub const SESSION: u8 = 0;
     pub const QUEUE: u8 = 1;
+    pub const CHAT: u8 = 2;
+    pub const STOCK: u8 = 3;
 }
 
 /// Operations of service 0. All but `End` are ordered under `SessionId::NONE`, by a replica's door.
@@ -94,7 +96,12 @@ impl<'a> SessionOperation<'a> {
 
 /// Whether this operation may make the state larger: refused at the door of a replica whose memory is used up.
 pub fn grows(operation: &[u8]) -> bool {
-    matches!(operation, [service::QUEUE, 1 | 3 | 6 | 14, ..])
+    match operation {
+        [service::QUEUE, kind, ..] => matches!(kind, 1 | 3 | 6 | 14),
+        [service::CHAT, kind, ..] => matches!(kind, 1 | 5),
+        [service::STOCK, kind, ..] => matches!(kind, 1..=3),
+        _ => false,
+    }
 }
 
 /// Whether these bytes are a query (an operation that changes nothing).

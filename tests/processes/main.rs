@@ -23,4 +23,6 @@ mod relay;
 mod sessions;
 mod terminal;
 mod told;
+mod tour;
 mod views;
+mod work;
