@@ -10,8 +10,8 @@ const MIB: u64 = 1 << 20;
 /// Each round pushes and pops so many items of almost 1 MiB.
 const ITEMS: usize = 30;
 const ROUNDS: usize = 20;
-/// Two snapshots are kept, and the log behind the older: twice the latest member's bound of 107 MiB, the segment in use,
-/// and spare ones.
+/// Two snapshots are kept, and the log behind the older: twice the latest member's bound of 107 MiB, the segment in
+/// use, and spare ones.
 const DIRECTORY_MAX: u64 = 320 * MIB;
 
 /// Names and sizes of a directory's files. One may go while this looks.
@@ -25,8 +25,8 @@ fn snapshots(group: &Group, id: u8) -> usize {
     files(group, id).iter().filter(|(name, _)| name.starts_with("snapshot-") && !name.contains("new")).count()
 }
 
-/// One item is forgotten while many times the log's bound passes on: the disk stays bounded. Whatever comes back, by its
-/// own snapshot or with nothing at all, has that item, and the same digest.
+/// One item is forgotten while many times the log's bound passes on: the disk stays bounded. Whatever comes back, by
+/// its own snapshot or with nothing at all, has that item, and the same digest.
 #[test]
 fn one_forgotten_item_among_many_that_pass_on() {
     let mut group = Group::start(Net::any("one_forgotten_item_among_many_that_pass_on"), 3);

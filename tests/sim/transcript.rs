@@ -1,7 +1,7 @@
 //! Transcripts: scenarios as text whose expected output is every message and state change. They are worked examples
-//! of the rules of DESIGN sections 4 and 5 as much as tests. A line that begins with `> ` is a command, the lines up to the
-//! next blank one are what it brings about; `#` begins a comment. The world is the simulator's, with nothing left to
-//! chance: a link takes 1 ms, a sync 1 ms, and the time counts from the moment the view stood.
+//! of the rules of DESIGN sections 4 and 5 as much as tests. A line that begins with `> ` is a command, the lines up
+//! to the next blank one are what it brings about; `#` begins a comment. The world is the simulator's, with nothing
+//! left to chance: a link takes 1 ms, a sync 1 ms, and the time counts from the moment the view stood.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
