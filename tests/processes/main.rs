@@ -12,6 +12,7 @@ mod failures;
 mod ftqc;
 mod group;
 mod http;
+mod house;
 mod lab;
 mod life;
 mod net;
