@@ -1,5 +1,5 @@
-//! `pop --session FILE`: every item once into a regular file, through kills of this program. The pop that is about to be
-//! sent is in FILE first ([`popped`](crate::cli::popped)); its items are in the output, synced, before FILE says so;
+//! `pop --session FILE`: every item once into a regular file, through kills of this program. The pop that is about to
+//! be sent is in FILE first ([`popped`](crate::cli::popped)); its items are in the output, synced, before FILE says so;
 //! whoever runs it again cuts what came later off the output and asks again under the same number (I3).
 
 use crate::cli::lease::asked;

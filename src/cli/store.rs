@@ -1,5 +1,5 @@
-//! A session file: what has to be known to go on with a kept session. It is replaced as a whole (written beside, synced,
-//! renamed, the directory synced) and locked while in use; the lock is on the file that has the name, so each
+//! A session file: what has to be known to go on with a kept session. It is replaced as a whole (written beside,
+//! synced, renamed, the directory synced) and locked while in use; the lock is on the file that has the name, so each
 //! replacement is locked before it gets it. What is in it is a text of lines between a title and a check sum.
 
 use crate::cli::output::{complain, Output};

@@ -11,6 +11,8 @@ mod deaths;
 mod failures;
 mod ftqc;
 mod group;
+mod house;
+mod http;
 mod kills;
 mod lab;
 mod life;

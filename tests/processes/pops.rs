@@ -1,5 +1,5 @@
-//! `pop --session`: into a regular file every item comes once and in order, whoever dies; and what becomes of files that
-//! are another's, in use, shorter than they should be, or none at all.
+//! `pop --session`: into a regular file every item comes once and in order, whoever dies; and what becomes of files
+//! that are another's, in use, shorter than they should be, or none at all.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
