@@ -211,7 +211,7 @@ pub static COMMANDS: &[Command] = &[
         ]), (1, ANY), false, transfer::push),
     command!("session" "end FILE" "ends the session that FILE keeps, and removes FILE"
         Some(&[]), (2, 2), false, exact::plan_session),
-    command!("pop" "[-n COUNT] [-w] [--wait=SECS] [--session FILE [--output OUT]] LABEL"
+    command!("pop" "[-n COUNT] [-w] [--wait=SECS] [--session FILE] [--output OUT] LABEL"
         "removes items from the front and prints them"
         Some(&[
             Known { letter: b'n', name: "", value: "COUNT", summary: "so many items (1); with -w 0 for all that come" },
