@@ -20,7 +20,7 @@ use crate::net::{say, Net};
 const VICTIMS: usize = 4;
 /// Lines that come in each round, to be popped and to be worked on.
 const MAIL: u32 = 700;
-const JOBS: u32 = 15;
+const JOBS: u32 = 60;
 
 /// How often something is killed: `FTQ_KILLS`, or a hundred times.
 fn kills() -> usize {
