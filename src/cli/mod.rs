@@ -11,6 +11,7 @@ pub mod exact;
 pub mod follow;
 pub mod group;
 pub mod input;
+pub mod kv;
 pub mod lease;
 pub mod line;
 pub mod options;

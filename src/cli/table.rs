@@ -2,7 +2,7 @@
 
 use crate::cli::options::{scan, Given, Known};
 use crate::cli::output::{Output, Style};
-use crate::cli::{bench, chat, completion, exact, group, lease, line, queue, stock, transfer, work};
+use crate::cli::{bench, chat, completion, exact, group, kv, lease, line, queue, stock, transfer, work};
 use crate::client::{Answer, Ask, Error, Session};
 use crate::limits::SPAN_MS_MAX;
 
@@ -246,6 +246,11 @@ pub static COMMANDS: &[Command] = &[
         Some(&[]), (1, 3), false, queue::limit),
     command!("drop" "LABEL" "removes a queue and what is in it" Some(&[]), (1, 1), false, queue::drop_queue),
     command!("purge" "LABEL" "removes all items; prints how many" Some(&[]), (1, 1), false, queue::purge),
+    command!("kv" "[-v] [-n COUNT] get|put|del|cas|list [KEY [VERSION] [VALUE]]" "the key-value store; values are JSON"
+        Some(&[
+            flag(b'v', "get: print the version before the value"),
+            Known { letter: b'n', name: "", value: "COUNT", summary: "list: no more than so many keys" },
+        ]), (1, 4), true, kv::plan),
     command!("chat" "" "a conversation: lines OP|TEXT on stdin, or a prompt" Some(&[]), (0, 0), false, chat::plan),
     command!("stock" "[l|v|e|n|d|h|delete] [ARG...]" "the availability log: l, v, e, n, d, h, delete; or a menu"
         Some(&[]), (0, ANY), true, stock::plan),

@@ -8,6 +8,8 @@ pub mod client;
 pub mod codec;
 pub mod datagram;
 pub mod digest;
+pub mod json;
+pub mod kv;
 pub mod operation;
 pub mod queue;
 pub mod stock;

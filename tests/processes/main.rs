@@ -12,6 +12,7 @@ mod failures;
 mod ftqc;
 mod group;
 mod house;
+mod http;
 mod lab;
 mod life;
 mod net;
