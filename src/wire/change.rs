@@ -299,24 +299,16 @@ mod tests {
             hex(&bytes)
         };
         let (view_hex, value_hex, e) = (hex_of(&view), hex_of(&value), "0000000000000005");
-        let remembers = vec![(ReplicaId(2), Slot(9))];
+        let (remembers, remembers_hex) = (vec![(ReplicaId(2), Slot(9))], "01 02 0000000000000009");
         let (run, end) = (run_of(1), base);
         let promise = |accepted| Promise { run, voter: true, accepted, end, leaving: false, whole: true, remembers };
-            run: run_of(1),
-            voter: true,
-            accepted,
-            end: base,
-            leaving: false,
-            whole: true,
-            remembers,
-        };
         let run_hex = "01 00000000000000b1 0000000000000001";
         vec![
             (ChangeFrame::Prepare { ballot, view: view.clone() }, format!("01 {ballot_hex} {view_hex}")),
             (
                 ChangeFrame::Promise { epoch, ballot, promise: promise(Some((ballot, value.clone()))) },
                 format!(
-                    "02 {e} {ballot_hex} {run_hex} 01 00 01 {base_hex} 01 {ballot_hex} {value_hex} 01 02 0000000000000009"
+                    "02 {e} {ballot_hex} {run_hex} 01 00 01 {base_hex} 01 {ballot_hex} {value_hex} {remembers_hex}"
                 ),
             ),
             (ChangeFrame::Refuse { epoch, promised: ballot }, format!("03 {e} {ballot_hex}")),
