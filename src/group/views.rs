@@ -280,6 +280,14 @@ impl Group {
         self.change.distrust();
     }
 
+    /// Whether this run said that it was asked to stop.
+    pub fn is_leaving(&self, run: Run) -> bool {
+        if run == self.me {
+            return self.leaving;
+        }
+        self.detect.peer(run.id).is_some_and(|p| p.run == run && p.status.leaving)
+    }
+
     /// From now on this replica asks to be left out.
     pub fn leave(&mut self) {
         self.leaving = true;
