@@ -13,6 +13,7 @@ use crate::reactor::clients::Clients;
 use crate::reactor::disk::{self, Directory, Disk, Found, SnapshotWriter};
 use crate::reactor::exit::{self, Exit};
 use crate::reactor::fault::{FaultInput, Faults};
+use crate::reactor::guests::Guests;
 use crate::reactor::logger::Logger;
 use crate::reactor::options::{self, BookSource, Command, Environment, LabOptions, Options};
 use crate::reactor::os::{self, Alarm, Notifier, Signals};
@@ -194,6 +195,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         out,
         udp,
         clients,
+        guests: Guests::new(options.insecure),
         peers,
         disk,
         snapshots: SnapshotWriter::default(),
