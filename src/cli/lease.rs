@@ -14,10 +14,14 @@ const LEASE_MS: u64 = 60_000;
 
 /// How long a pop or take may wait: not at all, so long, or for ever.
 pub fn wait_ms(call: &Call<'_>) -> Result<u64, Refusal> {
+    wait_ms_or(call, if call.option(b'w').is_some() { WAIT_FOR_EVER_MS } else { 0 })
+}
+
+/// The same, with what holds where `--wait` is not given.
+pub fn wait_ms_or(call: &Call<'_>, usual: u64) -> Result<u64, Refusal> {
     match call.long("wait") {
         Some(text) => span_ms(text).ok_or_else(|| Refusal::Usage(no_span("--wait"))),
-        None if call.option(b'w').is_some() => Ok(WAIT_FOR_EVER_MS),
-        None => Ok(0),
+        None => Ok(usual),
     }
 }
 
@@ -40,15 +44,17 @@ fn receipt(call: &Call<'_>) -> Result<Receipt, Error> {
     decimal(text).map(Receipt).ok_or_else(|| Error::bad_request(format!("{:?} is not a receipt", shown())))
 }
 
+/// How long a lease is.
+pub fn lease_ms(call: &Call<'_>) -> Result<u64, Refusal> {
+    let Some(text) = call.long("lease") else { return Ok(LEASE_MS) };
+    span_ms(text).filter(|&ms| ms > 0).ok_or_else(|| {
+        let why = format!("--lease takes a number of seconds above 0, at most {}", SPAN_MS_MAX / 1000);
+        Refusal::Usage(why)
+    })
+}
+
 pub fn take(call: &Call<'_>) -> Planned {
-    let lease_ms = match call.long("lease") {
-        Some(text) => span_ms(text).filter(|&ms| ms > 0).ok_or_else(|| {
-            let why = format!("--lease takes a number of seconds above 0, at most {}", SPAN_MS_MAX / 1000);
-            Refusal::Usage(why)
-        })?,
-        None => LEASE_MS,
-    };
-    let wait_ms = wait_ms(call)?;
+    let (lease_ms, wait_ms) = (lease_ms(call)?, wait_ms(call)?);
     let mut bytes = Vec::new();
     QueueOperation::Take { target: Target::Label(call.label()?), count: 1, lease_ms, wait_ms }.encode(&mut bytes);
     Ok(Plan::Ask { ask: asked(wait_ms), bytes, print: print_leased })

@@ -11,6 +11,7 @@ pub mod exact;
 pub mod follow;
 pub mod group;
 pub mod input;
+pub mod kv;
 pub mod lease;
 pub mod line;
 pub mod options;
@@ -23,6 +24,7 @@ pub mod queue;
 pub mod stock;
 pub mod table;
 pub mod transfer;
+pub mod work;
 
 #[cfg(test)]
 mod tests;

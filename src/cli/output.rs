@@ -289,8 +289,8 @@ impl Output {
 
 /// A diagnostic on stderr.
 pub fn complain(message: &str) {
-    // There is nobody left to tell when stderr is closed.
-    let _ = writeln!(io::stderr(), "ftqc: {message}");
+    // In one piece, for others may write there too. There is nobody left to tell when stderr is closed.
+    let _ = io::stderr().write_all(format!("ftqc: {message}\n").as_bytes());
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::cli::options::{scan, Given, Known};
 use crate::cli::output::{Output, Style};
-use crate::cli::{bench, chat, completion, exact, group, lease, line, queue, stock, transfer};
+use crate::cli::{bench, chat, completion, exact, group, kv, lease, line, queue, stock, transfer, work};
 use crate::client::{Answer, Ask, Error, Session};
 use crate::limits::SPAN_MS_MAX;
 
@@ -232,12 +232,26 @@ pub static COMMANDS: &[Command] = &[
     command!("kick" "[-n COUNT] LABEL" "puts buried items back in their places; prints how many"
         Some(&[Known { letter: b'n', name: "", value: "COUNT", summary: "so many items (all)" }]),
         (1, 1), false, lease::kick),
+    command!("work" "[-j N] [-v] [--lease SECS] [--tries N] [--wait=SECS] LABEL -- CMD [ARG...]"
+        "runs CMD for each item: {} in ARG, or stdin"
+        Some(&[
+            Known { letter: b'j', name: "", value: "N", summary: "so many at once (1)" },
+            long("lease", "SECS", "what each lease is, and is extended by (60)"),
+            long("tries", "N", "bury an item after so many tries"),
+            long("wait", "SECS", "end when there was no item for so long; else go on for ever"),
+            flag(b'v', "tell what was acknowledged as well"),
+        ]), (1, ANY), false, work::plan),
     command!("queues" "" "every queue: label, id, size, leased, delayed, waiters, bytes, age of the oldest in ms"
         Some(&[]), (0, 0), false, queue::queues),
     command!("limit" "LABEL [items=N] [bytes=N]" "what a queue may hold: shows or sets it; none for no limit"
         Some(&[]), (1, 3), false, queue::limit),
     command!("drop" "LABEL" "removes a queue and what is in it" Some(&[]), (1, 1), false, queue::drop_queue),
     command!("purge" "LABEL" "removes all items; prints how many" Some(&[]), (1, 1), false, queue::purge),
+    command!("kv" "[-v] [-n COUNT] get|put|del|cas|list [KEY [VERSION] [VALUE]]" "the key-value store; values are JSON"
+        Some(&[
+            flag(b'v', "get: print the version before the value"),
+            Known { letter: b'n', name: "", value: "COUNT", summary: "list: no more than so many keys" },
+        ]), (1, 4), true, kv::plan),
     command!("chat" "" "a conversation: lines OP|TEXT on stdin, or a prompt" Some(&[]), (0, 0), false, chat::plan),
     command!("stock" "[l|v|e|n|d|h|delete] [ARG...]" "the availability log: l, v, e, n, d, h, delete; or a menu"
         Some(&[]), (0, ANY), true, stock::plan),

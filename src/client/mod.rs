@@ -30,6 +30,7 @@ mod datagrams;
 pub mod error;
 #[doc(hidden)]
 pub mod fake;
+pub mod kv;
 pub mod lease;
 pub mod servers;
 pub mod session;
@@ -46,6 +47,7 @@ use crate::wire::codec::{DecodeError, Reader};
 use crate::wire::operation::{is_label, Items, QueueOperation, QueueQuery, QueueRow, Target};
 use std::time::Duration;
 
+pub use crate::wire::kv::Condition;
 pub use crate::wire::operation::{Cap, Limit, Place, PushOptions, Receipt};
 pub use lease::{dead_items, leased_items, read_limit, Buried, Lease};
 

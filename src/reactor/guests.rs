@@ -15,8 +15,8 @@ use crate::wire::client_datagram::{
     answered, asked, encode_answer, encode_refusal, Request, Subject, ANSWER_HEADER_BYTES,
 };
 
-/// Their names have this bit, those of connections never.
-const GUEST: u64 = 1 << 63;
+/// The highest bits of their names, which connections and the HTTP door never have.
+const GUEST: u64 = 1 << 62;
 const SWEEP_EVERY_MS: u64 = 1_000;
 
 /// What became of datagrams, by reason.
@@ -86,7 +86,7 @@ impl Guests {
 
     /// Whether a client is one of these.
     pub fn is_guest(client: ClientId) -> bool {
-        client.0 & GUEST != 0
+        client.0 >> 62 == 1
     }
 
     pub fn count(&self) -> usize {

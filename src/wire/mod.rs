@@ -9,6 +9,8 @@ pub mod client_datagram;
 pub mod codec;
 pub mod datagram;
 pub mod digest;
+pub mod json;
+pub mod kv;
 pub mod operation;
 pub mod queue;
 pub mod stock;

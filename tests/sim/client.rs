@@ -13,6 +13,7 @@ use ftq::wire::client::{kind, ToClient, ToReplica, VERSION};
 use super::clock::{Nanos, MS};
 use super::judges::Judges;
 use super::plan::Load;
+use super::services::Habits;
 use super::tally::Tally;
 use super::workload;
 
@@ -67,7 +68,7 @@ pub struct Client {
     next_query: u64,
     queries: BTreeMap<u64, (Rc<[u8]>, bool)>,
     old: Option<Old>,
-    memory: workload::Memory,
+    habits: Habits,
     /// After a refusal: when to send everything unanswered again.
     again_at: Option<Nanos>,
     /// How long after the next one: longer each time, until something is answered.
@@ -100,7 +101,7 @@ impl Client {
             next_query: 1,
             queries: BTreeMap::new(),
             old: None,
-            memory: workload::Memory::default(),
+            habits: Habits::new(),
             again_at: None,
             back_off: BACK_OFF_MIN,
             // Who never asks again finds out whether the group itself loses anything.
@@ -257,7 +258,7 @@ impl Client {
                 self.heard_at = now;
             }
             if self.rng.chance(self.load.query_ppm) {
-                let query: Rc<[u8]> = workload::query(&mut self.rng, &self.load).into();
+                let query: Rc<[u8]> = workload::query(&mut self.rng, &self.load, &mut self.habits).into();
                 let (number, stale) = (self.next_query, self.rng.chance(100_000));
                 self.next_query += 1;
                 judges.asks(connection, number, &query, stale);
@@ -266,8 +267,8 @@ impl Client {
             } else {
                 let number = self.next;
                 self.next += 1;
-                let (rng, memory) = (&mut self.rng, &mut self.memory);
-                let operation: Rc<[u8]> = workload::operation(rng, &self.load, memory, self.index, number).into();
+                let (rng, habits) = (&mut self.rng, &mut self.habits);
+                let operation: Rc<[u8]> = workload::operation(rng, &self.load, habits, self.index, number).into();
                 self.send_request(connection, number, &operation, judges);
                 self.requests.insert(number, operation);
             }
@@ -324,7 +325,7 @@ impl Client {
             ToClient::Reply { number, slot, answer } => {
                 judges.hears(slot);
                 if let Some(operation) = self.requests.get(&number.0) {
-                    self.memory.hear(operation, answer);
+                    self.habits.hear(operation, answer);
                 }
                 tally.answers += u64::from(self.on_answer(number.0, now));
             }

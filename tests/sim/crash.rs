@@ -191,7 +191,9 @@ impl World {
         if !node.host_down {
             self.break_connections(index);
         }
-        self.come_back(index);
+        if !self.nodes[index].exact {
+            self.come_back(index);
+        }
         Ok(())
     }
 

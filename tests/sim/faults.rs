@@ -12,6 +12,7 @@ use super::connections::NO_CLIENT;
 use super::disk::Pace;
 use super::net;
 use super::plan::{LastAct, VIEWS_CHANGE};
+use super::services::Habits;
 use super::workload;
 use super::world::{Bytes, Event, World};
 
@@ -145,8 +146,8 @@ impl World {
             frames.push(bytes);
         };
         let invented = SessionId { slot: Slot(self.rng.below(50)), position: 0, digest: self.rng.next_u64() };
-        let (rng, memory) = (&mut self.rng, &mut workload::Memory::default());
-        let operation: Rc<[u8]> = workload::operation(rng, &self.plan.load, memory, 1 << 20, self.vandals).into();
+        let (rng, habits) = (&mut self.rng, &mut Habits::new());
+        let operation: Rc<[u8]> = workload::operation(rng, &self.plan.load, habits, 1 << 20, self.vandals).into();
         let request = ToReplica::Request { number: RequestNumber(1), seen: RequestNumber(0), operation: &operation };
         match self.rng.below(6) {
             0 => add(ToReplica::Hello { version: VERSION + 1 }),

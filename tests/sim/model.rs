@@ -1,5 +1,5 @@
 //! An independent, naive model of sessions. It executes the agreed order and knows what every answer must be, and in
-//! which slot it is given: some come later than their request was executed. What a queue does is in `queues`.
+//! which slot it is given: some come later than their request was executed. What a service does is in `services`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use ftq::wire::bundle::Bundle;
 use ftq::wire::codec::{Put, Reader};
 use ftq::wire::operation::{service, SessionOperation};
 
-use super::queues::Queues;
+use super::services::{models, Naive};
 
 /// What an answer must be. Of an error only the code is promised.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,12 +53,22 @@ struct Session {
     gate: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Model {
     sessions: BTreeMap<SessionId, Session>,
     /// What each token opened, and where.
     openings: BTreeMap<u64, Vec<SessionId>>,
-    queues: Queues,
+    /// The time of the last slot.
+    now: GroupTime,
+    /// By the byte that picks them.
+    services: BTreeMap<u8, Box<dyn Naive>>,
+}
+
+impl Default for Model {
+    fn default() -> Model {
+        let (sessions, openings) = (BTreeMap::new(), BTreeMap::new());
+        Model { sessions, openings, now: GroupTime(0), services: models() }
+    }
 }
 
 /// One request as it stands in the order.
@@ -80,14 +90,15 @@ impl Model {
         operations: &[u8],
         mut each: impl FnMut(Ordered<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
-        let now = self.queues.clock(time);
+        self.now = self.now.max(time);
+        let now = self.now;
         for (&id, session) in self.sessions.iter_mut().filter(|(_, s)| s.ended.is_none()) {
             if session.ends_at.is_some_and(|at| at <= now) {
                 session.ended = Some(slot);
-                self.queues.session_ended(slot, id);
+                self.services.values_mut().for_each(|service| service.session_ended(slot, id));
             }
         }
-        self.queues.begin(slot);
+        self.services.values_mut().for_each(|service| service.begin(slot, now));
         self.deliver(slot);
         let (mut r, mut position) = (Reader::new(operations), 0);
         while !r.is_empty() {
@@ -130,7 +141,7 @@ impl Model {
                 let session = self.sessions.get_mut(&id).filter(|s| s.attach == number && s.ends_at.is_none());
                 if let Some(session) = session.filter(|s| s.ended.is_none()) {
                     session.ends_at = Some(GroupTime(now.0 + SESSION_GRACE_NS));
-                    self.queues.step_aside(slot, id, true);
+                    self.services.values_mut().for_each(|service| service.step_aside(slot, id, true));
                 }
             }
             Ok(SessionOperation::Connected { sessions }) => {
@@ -146,7 +157,7 @@ impl Model {
     fn back(&mut self, slot: Slot, id: SessionId) {
         let session = self.sessions.get_mut(&id).filter(|session| session.ended.is_none());
         if session.is_some_and(|session| session.ends_at.take().is_some()) {
-            self.queues.step_aside(slot, id, false);
+            self.services.values_mut().for_each(|service| service.step_aside(slot, id, false));
             self.deliver(slot);
         }
     }
@@ -172,11 +183,13 @@ impl Model {
         }
         let expected = match operation.split_first() {
             _ if gated && operation.first() != Some(&service::SESSION) => Some(Expected::Error(Code::Busy)),
-            Some((&service::QUEUE, fields)) => self.queues.execute(slot, (id, number), fields),
             Some((&service::SESSION, [2])) => {
                 session.ended = Some(slot);
-                self.queues.session_ended(slot, id);
+                self.services.values_mut().for_each(|service| service.session_ended(slot, id));
                 Some(Expected::nothing())
+            }
+            Some((byte, fields)) if self.services.contains_key(byte) => {
+                self.services.get_mut(byte).and_then(|service| service.execute(slot, (id, number), fields))
             }
             _ => Some(Expected::Error(Code::BadRequest)),
         };
@@ -190,7 +203,7 @@ impl Model {
 
     /// Keeps what was answered to earlier requests.
     fn deliver(&mut self, slot: Slot) {
-        for ((id, number), expected) in self.queues.answers.drain(..) {
+        for ((id, number), expected) in self.services.values_mut().flat_map(|service| service.take_answers()) {
             let session = self.sessions.get_mut(&id).filter(|session| session.ended.is_none());
             if let Some((_, answer)) = session.and_then(|session| session.executed.get_mut(&number)) {
                 *answer = Some((slot, expected));
@@ -200,10 +213,8 @@ impl Model {
 
     /// What a query must find in the state after `slot`.
     pub fn find(&self, slot: Slot, query: &[u8]) -> Expected {
-        match query.split_first() {
-            Some((&service::QUEUE, fields)) => self.queues.find(slot, fields),
-            _ => Expected::Error(Code::BadRequest),
-        }
+        let found = query.split_first().and_then(|(byte, fields)| Some(self.services.get(byte)?.find(slot, fields)));
+        found.unwrap_or(Expected::Error(Code::BadRequest))
     }
 
     /// Whether this answer to a request, executed at the slot it names, is the right one.

@@ -120,6 +120,8 @@ pub struct Load {
     pub pushes: u64,
     pub query_ppm: u32,
     pub bad_ppm: u32,
+    /// Chances in a million that an operation or query is another service's than the queue's.
+    pub others_ppm: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -212,6 +214,7 @@ impl Load {
             pushes: 0,
             query_ppm: 0,
             bad_ppm: 0,
+            others_ppm: 0,
         }
     }
 
@@ -235,6 +238,7 @@ impl Load {
             pushes: 50,
             query_ppm: *rng.pick(&[0, 100_000, 300_000]),
             bad_ppm: *rng.pick(&[0, 20_000]),
+            others_ppm: 300_000,
         }
     }
 }
@@ -253,6 +257,7 @@ impl Load {
             pushes: 97,
             query_ppm: 0,
             bad_ppm: 0,
+            others_ppm: 0,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Frames between clients and replicas in words, for time lines.
 
 use ftq::wire::answer::{split, Code};
+use ftq::wire::chat::{ChatOperation, ChatQuery};
 use ftq::wire::client::{ToClient, ToReplica};
 use ftq::wire::operation::{service, QueueOperation, QueueQuery, SessionOperation, Target};
+use ftq::wire::stock::{StockOperation, StockQuery};
 
 use super::model::brief;
 
@@ -49,6 +51,10 @@ fn operation_in_words(operation: &[u8]) -> String {
             }
             operation => brief(&format!("{operation:?}")),
         }),
+        Some((&service::CHAT, fields)) => {
+            ChatOperation::decode(fields).map(|operation| brief(&format!("{operation:?}")))
+        }
+        Some((&service::STOCK, fields)) => StockOperation::decode(fields).map(|operation| format!("{operation:?}")),
         Some((&service::SESSION, fields)) => SessionOperation::decode(fields).map(|operation| format!("{operation:?}")),
         _ => return nonsense(operation),
     };
@@ -56,7 +62,16 @@ fn operation_in_words(operation: &[u8]) -> String {
 }
 
 fn query_in_words(query: &[u8]) -> String {
-    let Some((&service::QUEUE, fields)) = query.split_first() else { return nonsense(query) };
+    let fields = match query.split_first() {
+        Some((&service::QUEUE, fields)) => fields,
+        Some((&service::CHAT, fields)) => {
+            return ChatQuery::decode(fields).map_or(nonsense(query), |query| format!("{query:?}"))
+        }
+        Some((&service::STOCK, fields)) => {
+            return StockQuery::decode(fields).map_or(nonsense(query), |query| format!("{query:?}"))
+        }
+        _ => return nonsense(query),
+    };
     match QueueQuery::decode(fields) {
         Ok(QueueQuery::Id { label }) => format!("id {label}"),
         Ok(QueueQuery::Peek { target, count }) => format!("peek {} {count}", name(target)),

@@ -15,6 +15,7 @@ mod reach;
 mod send;
 #[cfg(test)]
 mod tests;
+mod withdraw;
 
 use self::kept::Kept;
 use self::reach::{PAUSE_MIN, SILENCE};

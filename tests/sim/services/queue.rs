@@ -15,10 +15,8 @@ use ftq::wire::operation::{
     RECEIPTS_PER_SLOT, WAIT_FOR_EVER_MS,
 };
 
-use super::model::Expected;
-
-/// A session and the number of a request.
-pub type Asker = (SessionId, u64);
+use super::super::model::Expected;
+use super::{Asker, Naive, BAD};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -199,38 +197,16 @@ pub struct Queues {
     times: Vec<GroupTime>,
     last_receipt: u64,
     /// Whom an answer was found for in this slot, and what it is.
-    pub answers: Vec<(Asker, Expected)>,
+    answers: Vec<(Asker, Expected)>,
 }
 
 fn moment(now: GroupTime, ms: u64) -> Option<GroupTime> {
     (ms <= SPAN_MS_MAX).then(|| GroupTime(now.0 + ms * 1_000_000))
 }
 
-const BAD: Expected = Expected::Error(Code::BadRequest);
-
 impl Queues {
     fn now(&self) -> GroupTime {
         *self.times.last().expect("a slot is being applied")
-    }
-
-    /// The time of the slot that begins.
-    pub fn clock(&mut self, time: GroupTime) -> GroupTime {
-        let now = self.times.last().map_or(time, |&last| last.max(time));
-        self.times.push(now);
-        now
-    }
-
-    /// A slot begins: what is over ends.
-    pub fn begin(&mut self, slot: Slot) {
-        let now = self.now();
-        for _ in 0..MOMENTS_STEP {
-            let living = self.queues.iter().enumerate().filter(|(_, queue)| queue.destroyed.is_none());
-            let ends = living.filter_map(|(index, queue)| queue.next_end().map(|(at, end)| (at, index, end)));
-            match ends.min() {
-                Some((at, index, end)) if at <= now => self.end(slot, index, at, end),
-                _ => break,
-            }
-        }
     }
 
     fn end(&mut self, slot: Slot, index: usize, at: GroupTime, end: End) {
@@ -265,27 +241,6 @@ impl Queues {
         }
     }
 
-    /// This session's waiters step aside, or are in line again in their old places.
-    pub fn step_aside(&mut self, slot: Slot, session: SessionId, aside: bool) {
-        for index in 0..self.queues.len() {
-            let queue = &mut self.queues[index];
-            if queue.destroyed.is_none() {
-                let own = queue.waiters.iter_mut().filter(|waiter| waiter.asker.0 == session);
-                own.for_each(|waiter| waiter.aside = aside);
-                queue.note_line(slot);
-                self.serve(slot, index);
-            }
-        }
-    }
-
-    /// Nobody waits any more for this session.
-    pub fn session_ended(&mut self, slot: Slot, session: SessionId) {
-        for queue in self.queues.iter_mut().filter(|queue| queue.destroyed.is_none()) {
-            queue.waiters.retain(|waiter| waiter.asker.0 != session);
-            queue.note_line(slot);
-        }
-    }
-
     fn target(&self, slot: Slot, target: Target<'_>) -> Option<usize> {
         let wanted = |queue: &Queue| match target {
             Target::Id(id) => queue.id == id,
@@ -313,39 +268,6 @@ impl Queues {
                 limits: Vec::new(),
             });
             Some(self.queues.len() - 1)
-        })
-    }
-
-    /// Executes an operation; `None` where its answer comes later.
-    pub fn execute(&mut self, slot: Slot, asker: Asker, fields: &[u8]) -> Option<Expected> {
-        let Ok(operation) = QueueOperation::decode(fields) else { return Some(BAD) };
-        let (target, count) = match operation {
-            QueueOperation::PopWait { target, count, wait_ms } => {
-                return self.pop_or_take(slot, asker, target, Want { count, lease_ns: None }, wait_ms);
-            }
-            QueueOperation::Take { target, count, lease_ms, wait_ms } => {
-                let sensible = (1..=SPAN_MS_MAX).contains(&lease_ms);
-                let want = Want { count, lease_ns: Some(lease_ms.saturating_mul(1_000_000)) };
-                return if sensible { self.pop_or_take(slot, asker, target, want, wait_ms) } else { Some(BAD) };
-            }
-            QueueOperation::Ack { .. }
-            | QueueOperation::Nack { .. }
-            | QueueOperation::Extend { .. }
-            | QueueOperation::Bury { .. } => return Some(self.settle(slot, operation)),
-            QueueOperation::PushWith { options, .. } if options.delay_ms > SPAN_MS_MAX => return Some(BAD),
-            QueueOperation::Pop { count: 0, .. } | QueueOperation::Kick { count: 0, .. } => return Some(BAD),
-            QueueOperation::Create { label } => (self.target_or_make(slot, Target::Label(label)), 0),
-            QueueOperation::Push { target, .. }
-            | QueueOperation::PushWith { target, .. }
-            | QueueOperation::Limit { target, .. } => (self.target_or_make(slot, target), 0),
-            QueueOperation::Pop { target, count } | QueueOperation::Kick { target, count } => {
-                (self.target(slot, target), count)
-            }
-            QueueOperation::Destroy { target } | QueueOperation::Purge { target } => (self.target(slot, target), 0),
-        };
-        Some(match target {
-            None => Expected::Error(Code::NoQueue),
-            Some(index) => self.change(slot, index, count, operation),
         })
     }
 
@@ -505,8 +427,80 @@ impl Queues {
         Expected::nothing()
     }
 
-    /// What a query must find in the state after `slot`.
-    pub fn find(&self, slot: Slot, fields: &[u8]) -> Expected {
+    fn list(&self, slot: Slot, after: &str) -> Expected {
+        let now = slot.0.checked_sub(1).map_or(GroupTime(0), |index| self.times[index as usize]);
+        let mut rows: Vec<&Queue> =
+            self.queues.iter().filter(|queue| queue.exists_at(slot) && queue.label.as_str() > after).collect();
+        rows.sort_by(|a, b| a.label.cmp(&b.label));
+        let mut fields = Vec::new();
+        for queue in rows.into_iter().take(BATCH_ITEMS_MAX) {
+            let present = queue.at(slot, |state| state != State::Gone);
+            let ready = queue.at(slot, |state| state == State::Ready);
+            let oldest = ready.iter().map(|(item, _)| item.pushed).min().unwrap_or(now);
+            let count = |wanted: fn(State) -> bool| queue.at(slot, wanted).len() as u64;
+            let row = QueueRow {
+                label: &queue.label,
+                id: queue.id,
+                size: ready.len() as u64,
+                leased: count(|state| matches!(state, State::Leased(..))),
+                delayed: count(|state| matches!(state, State::Delayed(_))),
+                waiters: since(&queue.lines, slot).unwrap_or(0) as u64,
+                bytes: present.iter().map(|(item, _)| item.bytes.len() as u64).sum(),
+                oldest_ms: (now.0 - oldest.0) / 1_000_000,
+                buried: count(|state| state == State::Buried),
+            };
+            row.encode(&mut fields);
+        }
+        Expected::Ok(fields)
+    }
+}
+
+impl Naive for Queues {
+    fn begin(&mut self, slot: Slot, now: GroupTime) {
+        self.times.push(now);
+        for _ in 0..MOMENTS_STEP {
+            let living = self.queues.iter().enumerate().filter(|(_, queue)| queue.destroyed.is_none());
+            let ends = living.filter_map(|(index, queue)| queue.next_end().map(|(at, end)| (at, index, end)));
+            match ends.min() {
+                Some((at, index, end)) if at <= now => self.end(slot, index, at, end),
+                _ => break,
+            }
+        }
+    }
+
+    fn execute(&mut self, slot: Slot, asker: Asker, fields: &[u8]) -> Option<Expected> {
+        let Ok(operation) = QueueOperation::decode(fields) else { return Some(BAD) };
+        let (target, count) = match operation {
+            QueueOperation::PopWait { target, count, wait_ms } => {
+                return self.pop_or_take(slot, asker, target, Want { count, lease_ns: None }, wait_ms);
+            }
+            QueueOperation::Take { target, count, lease_ms, wait_ms } => {
+                let sensible = (1..=SPAN_MS_MAX).contains(&lease_ms);
+                let want = Want { count, lease_ns: Some(lease_ms.saturating_mul(1_000_000)) };
+                return if sensible { self.pop_or_take(slot, asker, target, want, wait_ms) } else { Some(BAD) };
+            }
+            QueueOperation::Ack { .. }
+            | QueueOperation::Nack { .. }
+            | QueueOperation::Extend { .. }
+            | QueueOperation::Bury { .. } => return Some(self.settle(slot, operation)),
+            QueueOperation::PushWith { options, .. } if options.delay_ms > SPAN_MS_MAX => return Some(BAD),
+            QueueOperation::Pop { count: 0, .. } | QueueOperation::Kick { count: 0, .. } => return Some(BAD),
+            QueueOperation::Create { label } => (self.target_or_make(slot, Target::Label(label)), 0),
+            QueueOperation::Push { target, .. }
+            | QueueOperation::PushWith { target, .. }
+            | QueueOperation::Limit { target, .. } => (self.target_or_make(slot, target), 0),
+            QueueOperation::Pop { target, count } | QueueOperation::Kick { target, count } => {
+                (self.target(slot, target), count)
+            }
+            QueueOperation::Destroy { target } | QueueOperation::Purge { target } => (self.target(slot, target), 0),
+        };
+        Some(match target {
+            None => Expected::Error(Code::NoQueue),
+            Some(index) => self.change(slot, index, count, operation),
+        })
+    }
+
+    fn find(&self, slot: Slot, fields: &[u8]) -> Expected {
         let Ok(query) = QueueQuery::decode(fields) else { return BAD };
         let (target, count) = match query {
             QueueQuery::Id { label } => (Target::Label(label), 1),
@@ -549,30 +543,26 @@ impl Queues {
         Expected::Ok(fields)
     }
 
-    fn list(&self, slot: Slot, after: &str) -> Expected {
-        let now = slot.0.checked_sub(1).map_or(GroupTime(0), |index| self.times[index as usize]);
-        let mut rows: Vec<&Queue> =
-            self.queues.iter().filter(|queue| queue.exists_at(slot) && queue.label.as_str() > after).collect();
-        rows.sort_by(|a, b| a.label.cmp(&b.label));
-        let mut fields = Vec::new();
-        for queue in rows.into_iter().take(BATCH_ITEMS_MAX) {
-            let present = queue.at(slot, |state| state != State::Gone);
-            let ready = queue.at(slot, |state| state == State::Ready);
-            let oldest = ready.iter().map(|(item, _)| item.pushed).min().unwrap_or(now);
-            let count = |wanted: fn(State) -> bool| queue.at(slot, wanted).len() as u64;
-            let row = QueueRow {
-                label: &queue.label,
-                id: queue.id,
-                size: ready.len() as u64,
-                leased: count(|state| matches!(state, State::Leased(..))),
-                delayed: count(|state| matches!(state, State::Delayed(_))),
-                waiters: since(&queue.lines, slot).unwrap_or(0) as u64,
-                bytes: present.iter().map(|(item, _)| item.bytes.len() as u64).sum(),
-                oldest_ms: (now.0 - oldest.0) / 1_000_000,
-                buried: count(|state| state == State::Buried),
-            };
-            row.encode(&mut fields);
+    fn step_aside(&mut self, slot: Slot, session: SessionId, aside: bool) {
+        for index in 0..self.queues.len() {
+            let queue = &mut self.queues[index];
+            if queue.destroyed.is_none() {
+                let own = queue.waiters.iter_mut().filter(|waiter| waiter.asker.0 == session);
+                own.for_each(|waiter| waiter.aside = aside);
+                queue.note_line(slot);
+                self.serve(slot, index);
+            }
         }
-        Expected::Ok(fields)
+    }
+
+    fn session_ended(&mut self, slot: Slot, session: SessionId) {
+        for queue in self.queues.iter_mut().filter(|queue| queue.destroyed.is_none()) {
+            queue.waiters.retain(|waiter| waiter.asker.0 != session);
+            queue.note_line(slot);
+        }
+    }
+
+    fn take_answers(&mut self) -> Vec<(Asker, Expected)> {
+        std::mem::take(&mut self.answers)
     }
 }
