@@ -1,6 +1,6 @@
 //! Clients that send single datagrams (DESIGN 9): to the core each is a client like those with a connection, known by
-//! the address it sends from. Whoever has been quiet for long is gone. Every datagram gets at most one, and no answer is
-//! longer than its request; without a key only this host is answered, unless the operator allows others.
+//! the address it sends from. Whoever has been quiet for long is gone. Every datagram gets at most one, and no answer
+//! is longer than its request; without a key only this host is answered, unless the operator allows others.
 
 use std::collections::HashMap;
 use std::fmt;

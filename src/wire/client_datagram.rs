@@ -1,6 +1,6 @@
 //! Requests of clients in single datagrams (DESIGN 9): one frame of `wire::client` in each, to the port that replicas
-//! share. Its first byte is no version of theirs. No answer is longer than its request, which is padded to the answer it
-//! allows; one that would be says so instead.
+//! share. Its first byte is no version of theirs. No answer is longer than its request, which is padded to the answer
+//! it allows; one that would be says so instead.
 //!
 //! ```text
 //! request: magic "ftqu" | version u16 | flags u8 | session: slot u64, position u32, digest u64 | frame | padding
