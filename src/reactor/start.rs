@@ -14,6 +14,7 @@ use crate::reactor::clients::Clients;
 use crate::reactor::disk::{self, Directory, Disk, Found, SnapshotWriter};
 use crate::reactor::exit::{self, Exit};
 use crate::reactor::fault::{FaultInput, Faults};
+use crate::reactor::guests::Guests;
 use crate::reactor::http::Http;
 use crate::reactor::logger::Logger;
 use crate::reactor::options::{self, BookSource, Command, Environment, LabOptions, Options};
@@ -212,8 +213,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     let poll = Poll::new().map_err(|e| Exit::system("watch for events", &e))?;
     let disk = Disk::new(directory, options.disk, SEGMENT_BYTES)?;
     logger.log(Level::Info, &greeting(options, &own.address.to_string(), &disk));
-    let now = os::now();
-    let mut out = Outbox::default();
+    let (now, mut out) = (os::now(), Outbox::default());
     let replica = recover(config, found, &mut out);
     let (wheel, notifier) = (Wheel::new(now), Notifier::new(now));
     Ok(Reactor {
@@ -222,6 +222,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         out,
         udp,
         clients,
+        guests: Guests::new(options.insecure),
         http,
         peers,
         disk,

@@ -7,6 +7,7 @@ mod bad_frames;
 mod bad_start;
 mod commands;
 mod completion;
+mod datagrams;
 mod deaths;
 mod failures;
 mod ftqc;
