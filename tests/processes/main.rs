@@ -5,6 +5,7 @@
 mod bad_commands;
 mod bad_frames;
 mod bad_start;
+mod chat;
 mod commands;
 mod completion;
 mod deaths;
@@ -20,6 +21,7 @@ mod progress;
 mod prompt;
 mod relay;
 mod sessions;
+mod stock;
 mod terminal;
 mod told;
 mod tour;
