@@ -141,7 +141,8 @@ fn every_line_is_answered() {
 #[test]
 fn lines_that_make_no_sense_are_told_and_nothing_is_lost() {
     let group = Group::start(Net::any("lines_that_make_no_sense_are_told_and_nothing_is_lost"), 1);
-    let blanks = " \t\u{b}\u{c}\r\u{85}\u{a0}\u{1680}\u{2000}\u{2003}\u{2007}\u{2009}\u{200b}\u{2028}\u{202f}\u{205f}\u{3000}\u{feff}\0";
+    let blanks = " \t\u{b}\u{c}\r\u{85}\u{a0}\u{1680}\u{2000}\u{2003}\u{2007}\u{2009}\u{200b}\u{2028}\u{202f}\u{205f}\
+                  \u{3000}\u{feff}\0";
     let mut bad: Vec<String> =
         blanks.chars().flat_map(|c| [format!("1|a{c}b"), format!("1|{c}"), format!("2|a{c}")]).collect();
     bad.extend(
@@ -215,6 +216,33 @@ fn who_is_logged_in_hears_at_once_through_a_killed_replica() {
     bob.hears("ok 2 accounts");
     assert_eq!((alice.end(), bob.end()), (0, 65));
     group.await_primary();
+    group.assert_agreement();
+}
+
+/// One is killed and one cut off: the third serves both services, to clients that may still speak to the one cut off.
+#[test]
+fn one_is_killed_and_one_is_cut_off() {
+    let Some(net) = Net::private("one_is_killed_and_one_is_cut_off") else { return };
+    let mut group = Group::start(net, 3);
+    let (mut alice, mut bob) = (Talk::start(&group, 1), Talk::start(&group, 2));
+    alice.ask("1|alice", "ok account alice made, logged in");
+    bob.ask("1|bob", "ok account bob made, logged in");
+    ftqc(&from(&group, 2), &["stock"], "n s 02138\ne s 2\n").is(0, "ok\nok\n");
+    group.crash(1);
+    group.await_status(3, "the view shrinks", |s| s["primary"] == true && s["members"] == serde_json::json!([2, 3]));
+    group.net.cut_apart(&[2], &[1, 3]);
+    bob.ask("5|alice|one", "ok sent");
+    alice.hears("message|bob|one");
+    alice.ask("5|bob|two", "ok sent");
+    bob.hears("message|alice|two");
+    ftqc(&from(&group, 2), &["-t", "30", "stock"], "d s -1\nd s -2\nv s\n")
+        .is(1, "1\n! empty s has 1: -2 would be below zero\n1,02138,s\n");
+    group.net.heal();
+    group.launch(1);
+    group.await_primary();
+    bob.ask("5|alice|three", "ok sent");
+    alice.hears("message|bob|three");
+    assert_eq!((alice.end(), bob.end()), (0, 0));
     group.assert_agreement();
 }
 
