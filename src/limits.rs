@@ -60,6 +60,47 @@ pub const QUERY_BYTES_MAX: usize = 1 << 10;
 /// Bytes of one answer.
 pub const ANSWER_BYTES_MAX: usize = ITEM_BYTES_MAX + (64 << 10);
 
+// ---- the key-value store and its HTTP door
+/// Bytes of a key.
+pub const KV_KEY_BYTES_MAX: usize = 500;
+/// Characters of a key that the HTTP door takes unless told otherwise, and the most that it can be told.
+pub const KV_KEY_CHARS: usize = 50;
+pub const KV_KEY_CHARS_MAX: usize = 500;
+/// Bytes of a value: JSON as it was sent.
+pub const KV_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX - (64 << 10);
+/// Arrays and objects of a value within each other.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Addresses that ever took in a write or were announced, and counters in causal metadata.
+pub const KV_ADDRESSES_MAX: usize = 128;
+/// Keys in one page of a listing; its bytes are bounded by `BATCH_BYTES_MAX`, but for one value.
+pub const KV_LIST_MAX: usize = 1000;
+/// Connections of one replica's HTTP door.
+pub const HTTP_CONNECTIONS_MAX: usize = 1024;
+/// Bytes of the request line and headers, and how many headers.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Bytes of a request's body: a value and causal metadata with names in escapes.
+pub const HTTP_BODY_BYTES_MAX: usize = KV_VALUE_BYTES_MAX + (256 << 10);
+/// Bytes of all requests that are not whole yet, and of all writes that wait for their answers.
+pub const HTTP_UNREAD_BYTES_MAX: usize = 64 << 20;
+/// Writes under way for all connections of the HTTP door.
+pub const HTTP_WRITES_MAX: usize = 2048;
+/// A request must be whole this long after its first byte, and an answer taken.
+pub const HTTP_SLOW_MS: u64 = 15_000;
+/// A connection on which nothing is asked for so long is closed.
+pub const HTTP_IDLE_MS: u64 = 75_000;
+/// The longest that a read waits for the state that its metadata names.
+pub const HTTP_WAIT_MAX_MS: u64 = 60_000;
+/// A write that is not answered by then may be done or not, and so it is told.
+pub const HTTP_ANSWER_WAIT_MS: u64 = 10_000;
+
+const KV_NEEDS_BYTES_MAX: usize = KV_ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 12);
+const _: () =
+    assert!(KV_VALUE_BYTES_MAX + KV_NEEDS_BYTES_MAX + 1024 < OPERATION_BYTES_MAX, "a put must be an operation");
+const _: () = assert!(2 * KV_KEY_BYTES_MAX + 16 < QUERY_BYTES_MAX, "a listing must be a query");
+const _: () = assert!(KV_VALUE_BYTES_MAX + BATCH_BYTES_MAX + KV_NEEDS_BYTES_MAX < ANSWER_BYTES_MAX + BATCH_BYTES_MAX);
+const _: () = assert!((HTTP_WRITES_MAX as u64) < SESSION_WINDOW, "all are of one session");
+
 // ---- client frames
 /// Bytes of one frame on a client's stream, its length field not counted.
 pub const CLIENT_FRAME_BYTES_MAX: usize = ANSWER_BYTES_MAX + (4 << 10);
@@ -87,6 +128,14 @@ pub const CLIENTS_MAX: usize = 10_000;
 pub const CLIENT_UNSENT_BYTES_MAX: usize = 4 << 20;
 /// A connection that has not said HELLO by then is closed.
 pub const CLIENT_HELLO_WAIT_MS: u64 = 10_000;
+
+/// Clients that send single datagrams, known at once to one replica.
+pub const GUESTS_MAX: usize = 4096;
+/// One of these that speaks for a session is gone after this silence, and any other after this.
+pub const GUEST_IDLE_MS: u64 = 120_000;
+pub const GUEST_PASSING_MS: u64 = 10_000;
+/// Requests of one that wait for their answers; of more the oldest are forgotten.
+pub const GUEST_PENDING_MAX: usize = 64;
 
 /// Bytes of requests that wait to be packed before a replica stops reading from its clients.
 pub const PENDING_BYTES_MAX: usize = 1 << 20;

@@ -15,6 +15,7 @@ use ftq::wire::answer::Code;
 use ftq::wire::bundle::Bundler;
 use ftq::wire::chat::{ChatOperation, ChatQuery, MessageNumber};
 use ftq::wire::client::{Admin, ToReplica, VERSION};
+use ftq::wire::client_datagram::encode_request;
 use ftq::wire::digest::slot_digest;
 use ftq::wire::operation::{
     Cap, Items, PushOptions, QueueOperation, QueueQuery, Receipt, SessionOperation, Target, RECEIPTS_PER_SLOT,
@@ -99,6 +100,7 @@ fn write_all() {
     for (target, seeds) in [
         ("datagram", datagram_seeds()),
         ("client_frame", client_seeds()),
+        ("client_datagram", client_datagram_seeds()),
         ("stream_frame", stream_seeds()),
         ("log_replay", log_seeds()),
         ("apply", apply_seeds()),
@@ -233,6 +235,27 @@ fn client_seeds() -> Seeds {
         ("request_first", client_frames()[4].clone()),
         ("unknown_version", vec![0, 0, 0, 7, 1, b'f', b't', b'q', b'c', 0xff, 0xff]),
     ]
+}
+
+/// The same conversation in datagrams, with room for answers and without, and of two clients at once.
+fn client_datagram_seeds() -> Seeds {
+    let script = |ports: u8, room: usize| {
+        let mut script = Vec::new();
+        for port in 0..ports {
+            for frame in client_frames() {
+                let mut datagram = Vec::new();
+                let session = SessionId { slot: Slot(1), position: 0, digest: 0 };
+                encode_request(&mut datagram, session, port == 1, &frame, room);
+                script.push(port);
+                script.extend((datagram.len() as u16).to_be_bytes());
+                script.extend(datagram);
+            }
+        }
+        script
+    };
+    let mut cut = script(1, 0);
+    cut.truncate(cut.len() / 2 + 1);
+    vec![("roomy", script(1, 300)), ("narrow", script(1, 0)), ("two", script(2, 100)), ("cut", cut)]
 }
 
 /// What the follower of `bodies::stream_frame` may hear, and what a source may be asked.

@@ -2,7 +2,7 @@
 
 use crate::cli::options::{scan, Given, Known};
 use crate::cli::output::{Output, Style};
-use crate::cli::{bench, chat, completion, exact, group, lease, line, queue, stock, transfer, work};
+use crate::cli::{bench, chat, completion, exact, group, kv, lease, line, queue, stock, transfer, work};
 use crate::client::{Answer, Ask, Error, Session};
 use crate::limits::SPAN_MS_MAX;
 
@@ -162,6 +162,7 @@ pub const GLOBAL: &[Known] = &[
     Known { letter: b'k', name: "key", value: "FILE", summary: "the group's key (not supported by this version)" },
     Known { letter: b't', name: "timeout", value: "SECS", summary: "how long to keep trying (10); 0: one attempt" },
     Known { letter: 0, name: "stale", value: "", summary: "reads may be answered by a replica alone" },
+    Known { letter: 0, name: "udp", value: "", summary: "requests as single datagrams, where they fit one" },
     Known { letter: b'j', name: "json", value: "", summary: "one JSON object a line" },
     Known { letter: b'0', name: "null", value: "", summary: "items are separated by NUL, not newline" },
     Known { letter: b'e', name: "escape", value: "", summary: "items are escaped, both ways" },
@@ -211,11 +212,14 @@ pub static COMMANDS: &[Command] = &[
         ]), (1, ANY), false, transfer::push),
     command!("session" "end FILE" "ends the session that FILE keeps, and removes FILE"
         Some(&[]), (2, 2), false, exact::plan_session),
-    command!("pop" "[-n COUNT] [-w] [--wait=SECS] LABEL" "removes items from the front and prints them"
+    command!("pop" "[-n COUNT] [-w] [--wait=SECS] [--session FILE] [--output OUT] LABEL"
+        "removes items from the front and prints them"
         Some(&[
             Known { letter: b'n', name: "", value: "COUNT", summary: "so many items (1); with -w 0 for all that come" },
             WAIT,
             WAIT_SECS,
+            long("session", "FILE", "remember in FILE how far it came: killed and run again it goes on there"),
+            long("output", "OUT", "append to the file OUT, with --session: each item once, whatever happens"),
         ]), (1, 1), false, transfer::pop),
     command!("peek" "[-n COUNT] LABEL" "prints items from the front" Some(&[COUNT]), (1, 1), false, queue::peek),
     command!("size" "LABEL" "the number of items" Some(&[]), (1, 1), false, queue::size),
@@ -246,6 +250,11 @@ pub static COMMANDS: &[Command] = &[
         Some(&[]), (1, 3), false, queue::limit),
     command!("drop" "LABEL" "removes a queue and what is in it" Some(&[]), (1, 1), false, queue::drop_queue),
     command!("purge" "LABEL" "removes all items; prints how many" Some(&[]), (1, 1), false, queue::purge),
+    command!("kv" "[-v] [-n COUNT] get|put|del|cas|list [KEY [VERSION] [VALUE]]" "the key-value store; values are JSON"
+        Some(&[
+            flag(b'v', "get: print the version before the value"),
+            Known { letter: b'n', name: "", value: "COUNT", summary: "list: no more than so many keys" },
+        ]), (1, 4), true, kv::plan),
     command!("chat" "" "a conversation: lines OP|TEXT on stdin, or a prompt" Some(&[]), (0, 0), false, chat::plan),
     command!("stock" "[l|v|e|n|d|h|delete] [ARG...]" "the availability log: l, v, e, n, d, h, delete; or a menu"
         Some(&[]), (0, ANY), true, stock::plan),

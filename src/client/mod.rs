@@ -26,9 +26,11 @@
 
 pub mod chat;
 pub mod connection;
+mod datagrams;
 pub mod error;
 #[doc(hidden)]
 pub mod fake;
+pub mod kv;
 pub mod lease;
 pub mod servers;
 pub mod session;
@@ -36,7 +38,7 @@ pub mod stock;
 
 pub use error::{Done, Error};
 pub use servers::Server;
-pub use session::{Answer, Ask, Session};
+pub use session::{Answer, Ask, Session, Withdrawn};
 
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, ITEM_BYTES_MAX};
 pub use crate::wire::answer::Code;
@@ -45,6 +47,7 @@ use crate::wire::codec::{DecodeError, Reader};
 use crate::wire::operation::{is_label, Items, QueueOperation, QueueQuery, QueueRow, Target};
 use std::time::Duration;
 
+pub use crate::wire::kv::Condition;
 pub use crate::wire::operation::{Cap, Limit, Place, PushOptions, Receipt};
 pub use lease::{dead_items, leased_items, read_limit, Buried, Lease};
 

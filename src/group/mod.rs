@@ -136,6 +136,8 @@ pub struct Group {
     outrun: BTreeSet<Run>,
     damping: Damping,
     patience: Patience,
+    /// Members-to-be that an attempt of this replica's waits for, and since when it is these.
+    awaited: (Vec<Run>, Time),
     verdicts: Vec<Verdict>,
     /// The time of the last event.
     awake: Time,
@@ -172,6 +174,7 @@ impl Group {
             outrun: BTreeSet::new(),
             damping: Damping::default(),
             patience: Patience::default(),
+            awaited: (Vec::new(), Time(0)),
             verdicts: Vec::new(),
             awake: Time(0),
             clock: None,

@@ -138,8 +138,7 @@ impl Group {
         self.let_in(&mut around, &ready);
         self.change.look_for_all(&around);
         self.change.tick(now, &around, out);
-        let gone = |run: &Run| around.connected.get(&run.id) != Some(run);
-        for run in self.change.awaited().into_iter().filter(gone) {
+        for run in self.not_following(now, &around) {
             self.change.leave_out(run.id, &around, out);
         }
         around.joining = undamped;
@@ -147,6 +146,18 @@ impl Group {
         let why = patience.turn(&self.scene(now, self.newest()?), &around, random);
         self.patience = patience;
         why
+    }
+
+    /// Members-to-be that are gone, or with which nothing came of SYNC for the suspicion time.
+    fn not_following(&mut self, now: Time, around: &Surroundings) -> Vec<Run> {
+        let mut awaited = self.change.awaited();
+        if awaited != self.awaited.0 {
+            self.awaited = (awaited.clone(), now);
+        }
+        if now.since_ns(self.awaited.1) < self.settings.suspect_after_ns {
+            awaited.retain(|run| around.connected.get(&run.id) != Some(run));
+        }
+        awaited
     }
 
     /// Whether the members do their part, as far as this one sees.

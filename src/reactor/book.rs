@@ -61,7 +61,7 @@ fn parse_line(line: &str) -> Result<BookEntry, String> {
 }
 
 /// `HOST:PORT`, or `[IPV6]:PORT`.
-fn check_address(address: &str) -> Result<(), String> {
+pub fn check_address(address: &str) -> Result<(), String> {
     let bad = |why: &str| Err(format!("bad address '{address}': {why}"));
     let Some((host, port)) = address.rsplit_once(':') else { return bad("must be HOST:PORT") };
     if address.len() > ADDRESS_BYTES_MAX {
@@ -101,6 +101,13 @@ pub fn resolve(book: &Book, own: ReplicaId) -> Result<Vec<Located>, Exit> {
             Ok(Located { id: entry.id, address })
         })
         .collect()
+}
+
+/// The first address of a `HOST:PORT`. Errors say why there is none (now).
+pub fn resolve_one(text: &str) -> Result<SocketAddr, String> {
+    check_address(text)?;
+    let found = text.to_socket_addrs().map_err(|e| e.to_string())?.next();
+    found.ok_or_else(|| "no address".to_owned())
 }
 
 /// At least one.

@@ -8,6 +8,8 @@ pub mod clients;
 pub mod disk;
 pub mod exit;
 pub mod fault;
+pub mod guests;
+pub mod http;
 pub mod logger;
 pub mod options;
 pub mod os;
@@ -28,10 +30,12 @@ use clients::Clients;
 use disk::{Disk, Outcome, SnapshotWriter};
 use exit::Exit;
 use fault::{FaultInput, Faults};
+use guests::Guests;
+use http::Http;
 use logger::Logger;
 use os::{Alarm, Asked, Notifier, Signals};
 use peers::Peers;
-use udp::Udp;
+use udp::{Source, Udp};
 use wheel::Wheel;
 
 const DATAGRAMS: Token = Token(0);
@@ -42,12 +46,15 @@ const ALARM: Token = Token(4);
 /// TCP, then Unix.
 const FIRST_LISTENER: usize = 5;
 const LISTENERS: usize = 2;
+const HTTP: Token = Token(14);
 const SNAPSHOT: Token = Token(15);
 /// A link's token is this and the peer's id.
 const LINKS: usize = 16;
 /// A stream's token with another replica is this and its place.
 const FIRST_PEER: usize = LINKS + REPLICA_ID_MAX as usize + 1;
 const FIRST_CLIENT: usize = 128;
+/// No client's place comes this far.
+const FIRST_HTTP: usize = 1 << 20;
 const EVENTS_PER_TURN: usize = 1024;
 /// A replica that was asked to leave and cannot say goodbye stops all the same.
 const LEAVE_WAIT_MS: u64 = 5_000;
@@ -57,7 +64,7 @@ const STATUS_EVERY_MS: u64 = 200;
 const NEAR_NS: u64 = 10 * Time::MS;
 
 const _: () = assert!(FIRST_PEER + PEER_CONNECTIONS_MAX <= FIRST_CLIENT);
-const _: () = assert!(FIRST_LISTENER + LISTENERS <= SNAPSHOT.0 && SNAPSHOT.0 < LINKS);
+const _: () = assert!(FIRST_LISTENER + LISTENERS <= HTTP.0 && HTTP.0 < SNAPSHOT.0 && SNAPSHOT.0 < LINKS);
 
 /// A replica and all that connects it with the world.
 pub struct Reactor {
@@ -66,6 +73,8 @@ pub struct Reactor {
     out: Outbox,
     udp: Udp,
     clients: Clients,
+    guests: Guests,
+    http: Option<Http>,
     peers: Peers,
     disk: Disk,
     snapshots: SnapshotWriter,
@@ -106,6 +115,9 @@ impl Reactor {
         self.udp.register(registry, DATAGRAMS, |id| Token(LINKS + usize::from(id.0)))?;
         self.clients.register(registry, FIRST_LISTENER)?;
         let watch = |registry: &Registry, fd, token| registry.register(&mut SourceFd(&fd), token, Interest::READABLE);
+        if let Some(http) = &mut self.http {
+            http.register(registry, HTTP)?;
+        }
         if let Some(fd) = self.disk.event_fd() {
             watch(registry, fd, DISK)?;
         }
@@ -125,6 +137,7 @@ impl Reactor {
         self.hand_reads(now)?;
         self.hand_snapshot(now);
         self.hand_clients(now);
+        self.hand_http(now);
         self.hand_streams(now);
         self.hand_time(now);
         self.replica.step(now, Input::Turn, &mut self.out);
@@ -146,6 +159,8 @@ impl Reactor {
                 ALARM | SNAPSHOT => {}
                 SIGNALS => self.on_signals(now),
                 FAULTS => self.on_faults(),
+                HTTP => self.http.iter_mut().for_each(Http::on_listener),
+                Token(t) if t >= FIRST_HTTP => self.http.iter_mut().for_each(|http| http.on_event(event)),
                 Token(t) if t >= FIRST_CLIENT => self.clients.on_event(event),
                 Token(t) if t >= FIRST_PEER => self.peers.on_event(event, now),
                 Token(t) if t >= LINKS => self.udp.on_link(ReplicaId((t - LINKS) as u8)),
@@ -160,14 +175,18 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         if self.udp.has_more()
+            || self.guests.has_more()
             || self.disk.has_more()
             || self.peers.has_more()
             || self.clients.has_more(self.replica.accepts())
+            || self.http.as_ref().is_some_and(|http| http.has_more(self.replica.accepts()))
         {
             return Some(Duration::ZERO);
         }
         let delayed = self.faults.as_ref().and_then(|(_, faults)| faults.deadline());
-        let own = [self.notifier.deadline(), self.stop_at, delayed, self.peers.deadline()];
+        let http = self.http.as_ref().and_then(Http::deadline);
+        let own =
+            [self.notifier.deadline(), self.stop_at, delayed, self.peers.deadline(), self.guests.deadline(), http];
         let deadlines = [self.replica.deadline(), self.wheel.next()].into_iter().chain(own);
         let next = deadlines.flatten().min()?;
         let wait_ns = next.since_ns(now);
@@ -178,11 +197,20 @@ impl Reactor {
     }
 
     fn hand_datagrams(&mut self, now: Time) {
-        let Reactor { udp, replica, out, .. } = self;
+        let Reactor { udp, guests, replica, out, .. } = self;
         for id in udp.take_refused() {
             replica.step(now, Input::Unreachable(id), out);
         }
-        udp.receive(|from, bytes| replica.step(now, Input::Datagram { from, bytes }, out));
+        guests.expire(now);
+        for client in guests.take_gone() {
+            replica.step(now, Input::Gone { client }, out);
+        }
+        udp.receive(|from, bytes| match from {
+            Source::Replica(from) => replica.step(now, Input::Datagram { from, bytes }, out),
+            Source::Client(from) => {
+                guests.on_datagram(now, from, bytes, replica.accepts(), |input| replica.step(now, input, out));
+            }
+        });
     }
 
     fn hand_durable(&mut self, now: Time) -> Result<(), Exit> {
@@ -214,6 +242,13 @@ impl Reactor {
             replica.step(now, input, out);
             replica.accepts()
         });
+    }
+
+    fn hand_http(&mut self, now: Time) {
+        let Reactor { http, replica, out, poll, .. } = self;
+        if let Some(http) = http {
+            http.receive(now, poll.registry(), replica, out, &|_, _| String::new());
+        }
     }
 
     fn hand_streams(&mut self, now: Time) {
@@ -252,7 +287,8 @@ impl Reactor {
     fn log_status(&self) {
         let datagrams = format!("{} connections; datagrams: {}", self.clients.count(), self.udp.counters);
         let frames = format!("{} streams; frames: {}", self.peers.count(), self.peers.counters);
-        for line in self.replica.report().into_iter().chain([datagrams, frames]) {
+        let guests = format!("{} clients by datagrams: {}", self.guests.count(), self.guests.counters);
+        for line in self.replica.report().into_iter().chain([datagrams, frames, guests]) {
             self.logger.log(Level::Info, &line);
         }
     }
@@ -291,10 +327,20 @@ impl Reactor {
             let watch = |fd| registry.register(&mut SourceFd(&fd), SNAPSHOT, Interest::READABLE);
             pipe.map_or(Ok(()), watch).map_err(|e| Exit::system("watch a process", &e))?;
         }
+        let mut to_http = Vec::new();
         for (client, bytes) in clients.drain(..) {
-            self.clients.queue(client, bytes);
+            match &self.http {
+                _ if Guests::is_guest(client) => self.guests.queue(client, &bytes),
+                Some(http) if http.is_client(client) => to_http.push(bytes),
+                _ => self.clients.queue(client, bytes),
+            }
         }
-        hang_up.drain(..).for_each(|client| self.clients.hang_up(client));
+        let http_ends = self.http.as_ref().is_some_and(|http| hang_up.iter().any(|&client| http.is_client(client)));
+        for client in hang_up.drain(..) {
+            self.guests.hang_up(client);
+            self.clients.hang_up(client);
+        }
+        self.udp.answer(&self.guests.take_answers());
         self.clients.flush(self.poll.registry(), now, &mut self.wheel);
         let something_happened = !notes.is_empty();
         for (level, note) in notes.drain(..) {
@@ -308,7 +354,19 @@ impl Reactor {
             let (ready, status) = self.replica.summary();
             self.notifier.tell(ready, &status);
         }
-        Ok(stop.take().map_or(Flow::Goes, |(message, status)| Flow::Stops(message, status)))
+        let flow = stop.take().map_or(Flow::Goes, |(message, status)| Flow::Stops(message, status));
+        self.answer_http(now, &to_http, http_ends);
+        Ok(flow)
+    }
+
+    /// What the core says to the HTTP door goes there, and from there to its clients.
+    fn answer_http(&mut self, now: Time, said: &[Vec<u8>], ends: bool) {
+        let Some(http) = &mut self.http else { return };
+        said.iter().for_each(|bytes| http.hear(now, bytes, &self.replica));
+        if ends {
+            http.on_hang_up(now, &mut self.replica, &mut self.out);
+        }
+        http.flush(now);
     }
 
     /// What was handed to the disk gets there before the process ends.

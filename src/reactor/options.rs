@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::limits::{REPLICAS_MAX, REPLICA_ID_MAX};
+use crate::limits::{KV_KEY_CHARS, KV_KEY_CHARS_MAX, REPLICAS_MAX, REPLICA_ID_MAX};
+use crate::reactor::book::check_address;
 use crate::reactor::disk::DiskChoice;
 use crate::reactor::exit::Exit;
 use crate::reactor::logger::level_from_name;
@@ -33,6 +34,10 @@ pub struct Options {
     pub data: PathBuf,
     /// `None` for no Unix socket.
     pub socket: Option<PathBuf>,
+    /// Where HTTP is answered; `None` for the book's third column, if there is one.
+    pub http: Option<String>,
+    /// Characters of a key that HTTP takes.
+    pub key_chars_max: usize,
     pub insecure: bool,
     pub durability: Durability,
     pub policy: Policy,
@@ -98,7 +103,9 @@ fn table() -> getopts::Options {
     o.optopt("", "lab", "a whole group of COUNT replicas on this machine, with a prompt", "COUNT");
     o.optflag("", "version", "print the version");
     o.optflag("", "help", "print this");
-    for name in ["http", "key", "merge"] {
+    o.optopt("", "http", "answer HTTP there, 'none' for not at all (the book's third column)", "HOST:PORT");
+    o.optopt("", "key-max", "characters of a key that HTTP takes (50)", "N");
+    for name in ["key", "merge"] {
         o.optopt("", name, "", "");
     }
     o.optflag("", "join", "");
@@ -109,7 +116,7 @@ fn table() -> getopts::Options {
 fn usage() -> String {
     let brief =
         "Usage: ftqd --id N [--cluster FILE | --n COUNT [--port P]] [options]\n       ftqd --lab COUNT [options]";
-    let hidden = ["--http", "--key", "--merge", "--join"];
+    let hidden = ["--key ", "--merge", "--join"];
     // The library shows a name of one letter as -n only.
     let whole = table().usage(brief).replace("    -n COUNT     ", "        --n COUNT");
     let lines = whole.lines().filter(|l| !hidden.iter().any(|h| l.trim_start().starts_with(h)) && !l.trim().is_empty());
@@ -128,7 +135,7 @@ pub fn parse(args: &[String], environment: &Environment<'_>) -> Result<Command, 
     if let Some(word) = given.free.first() {
         return Err(Exit::usage(format!("unexpected argument '{word}' (see ftqd --help)")));
     }
-    for name in ["http", "key", "join", "merge"] {
+    for name in ["key", "join", "merge"] {
         if given.opt_present(name) {
             // A key is configuration, as it is to ftqc, where it may stand in the environment.
             let ends = if name == "key" { Exit::configuration } else { Exit::usage };
@@ -147,7 +154,7 @@ const PASSED_ON: [&str; 8] =
     ["durability", "partition", "min-members", "heartbeat", "suspect-after", "memory-limit", "disk", "log-level"];
 
 fn lab(given: &getopts::Matches, environment: &Environment<'_>) -> Result<LabOptions, Exit> {
-    for name in ["id", "cluster", "n", "socket", "insecure", "check", "fault-fd"] {
+    for name in ["id", "cluster", "n", "socket", "http", "insecure", "check", "fault-fd"] {
         if given.opt_present(name) {
             return Err(Exit::usage(format!("--{name} does not go with --lab")));
         }
@@ -184,6 +191,8 @@ fn options(given: &getopts::Matches, environment: &Environment<'_>) -> Result<Op
             Some(path) => Some(PathBuf::from(path)),
             None => default_socket(id, environment),
         },
+        http: given.opt_str("http"),
+        key_chars_max: number(given, "key-max", 1, KV_KEY_CHARS_MAX as u64)?.unwrap_or(KV_KEY_CHARS as u64) as usize,
         insecure: given.opt_present("insecure"),
         durability: choice(given, "durability", Durability::from_name, "disk or memory")?.unwrap_or_default(),
         policy: choice(given, "partition", Policy::from_name, "dynamic or majority")?.unwrap_or_default(),
@@ -195,6 +204,9 @@ fn options(given: &getopts::Matches, environment: &Environment<'_>) -> Result<Op
         log_level: choice(given, "log-level", level_from_name, "error, warning, info or debug")?.unwrap_or(Level::Info),
         fault_fd: number(given, "fault-fd", 3, i32::MAX as u64)?.map(|fd| fd as i32),
     };
+    if let Some(address) = options.http.as_deref().filter(|&address| address != "none") {
+        check_address(address).map_err(|why| Exit::usage(format!("--http: {why}")))?;
+    }
     if options.policy == Policy::Available {
         return Err(Exit::usage("--partition available is not supported by this version"));
     }
@@ -299,13 +311,15 @@ mod tests {
         assert_eq!((o.heartbeat_ms, o.suspect_after_ms, o.min_members), (50, 500, 1));
         assert_eq!((o.durability, o.policy, o.disk), (Durability::Disk, Policy::Dynamic, DiskChoice::Auto));
         assert_eq!((o.memory_limit_bytes, o.log_level, o.fault_fd), (None, Level::Info, None));
+        assert_eq!((o.http, o.key_chars_max), (None, 50));
     }
 
     #[test]
     fn everything_given() {
         let o = run("--id=3 --n 5 --port 9000 --data /d --socket none --insecure --durability memory \
              --partition majority --min-members 3 --heartbeat 20 --suspect-after 200 --memory-limit 100000000 \
-             --disk blocking --log-level debug --fault-fd 3");
+             --disk blocking --log-level debug --fault-fd 3 --http 127.0.0.1:8000 --key-max 9");
+        assert_eq!((o.http.as_deref(), o.key_chars_max), (Some("127.0.0.1:8000"), 9));
         assert_eq!(o.book, BookSource::Loopback { count: 5, port: 9000 });
         assert_eq!((o.data, o.socket, o.insecure), ("/d".into(), None, true));
         assert_eq!((o.durability, o.policy, o.disk), (Durability::Memory, Policy::Majority, DiskChoice::Blocking));
@@ -328,7 +342,9 @@ mod tests {
         assert!(refused("--lab 3 --port 65534").contains("no room"));
         assert!(refused("--lab 3 --suspect-after 50").contains("twice --heartbeat"));
         assert_eq!(refused("--lab 3 --min-members 4"), "--min-members 4 is more than --lab 3");
-        for option in ["--id 1", "--n 3", "--cluster f", "--socket s", "--insecure", "--check", "--fault-fd 3"] {
+        for option in
+            ["--id 1", "--n 3", "--cluster f", "--socket s", "--http h:1", "--insecure", "--check", "--fault-fd 3"]
+        {
             assert!(refused(&format!("--lab 3 {option}")).contains("does not go with --lab"), "{option}");
         }
     }
@@ -361,6 +377,8 @@ mod tests {
         assert!(refused("--id 1 --memory-limit 5").contains("at least"));
         assert!(refused("--id 1 --heartbeat 300").contains("twice"));
         assert!(refused("--id 1 --fault-fd 1").contains("from 3"));
+        assert!(refused("--id 1 --http :80").contains("must be HOST:PORT"));
+        assert!(refused("--id 1 --key-max 501").contains("from 1 to 500"));
         assert!(refused("--id 1 --nonsense").contains("nonsense"));
         assert!(refused("--id 1 extra").contains("'extra'"));
         assert!(refused("--id 1 --id 2").contains("id"));
@@ -368,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_comes_later_says_so() {
-        for option in ["--http :80", "--join", "--merge adopt", "--partition available"] {
+        for option in ["--join", "--merge adopt", "--partition available"] {
             let message = refused(&format!("--id 1 {option}"));
             assert!(message.contains("not supported by this version"), "{message}");
         }

@@ -3,6 +3,7 @@
 
 use mio::Poll;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::group::bootstrap::Founding;
@@ -13,13 +14,15 @@ use crate::reactor::clients::Clients;
 use crate::reactor::disk::{self, Directory, Disk, Found, SnapshotWriter};
 use crate::reactor::exit::{self, Exit};
 use crate::reactor::fault::{FaultInput, Faults};
+use crate::reactor::guests::Guests;
+use crate::reactor::http::Http;
 use crate::reactor::logger::Logger;
 use crate::reactor::options::{self, BookSource, Command, Environment, LabOptions, Options};
 use crate::reactor::os::{self, Alarm, Notifier, Signals};
 use crate::reactor::peers::Peers;
 use crate::reactor::udp::Udp;
 use crate::reactor::wheel::Wheel;
-use crate::reactor::{Reactor, FIRST_CLIENT, FIRST_PEER};
+use crate::reactor::{Reactor, FIRST_CLIENT, FIRST_HTTP, FIRST_PEER};
 use crate::replica::{Config, Level, Outbox, Replica, Stored};
 use crate::rng::Rng;
 use crate::types::Slot;
@@ -93,9 +96,34 @@ fn read_book(options: &Options) -> Result<(Book, Vec<Located>), Exit> {
     Ok((book, located))
 }
 
+/// Where this replica answers HTTP, and the address it announces for that, if it does at all: `--http`, or the book's
+/// third column. An address that stands for all of this host's is announced with the host of the book.
+fn http_address(options: &Options, book: &Book) -> Result<Option<(SocketAddr, String)>, Exit> {
+    let own = book.iter().find(|e| e.id == options.id).expect("checked with the book");
+    let given = options.http.as_ref().or(own.http.as_ref()).filter(|text| *text != "none");
+    let Some(text) = given else { return Ok(None) };
+    let bind = book::resolve_one(text).map_err(|why| Exit::unavailable(format!("--http {text}: {why}")))?;
+    if !bind.ip().is_loopback() && !options.insecure {
+        let message = format!(
+            "--http {text}: anybody who reaches this address could read and change everything. On a trusted network, \
+             allow it with --insecure"
+        );
+        return Err(Exit::configuration(message));
+    }
+    let host = own.address.rsplit_once(':').map_or("", |(host, _)| host);
+    let address = if bind.ip().is_unspecified() { format!("{host}:{}", bind.port()) } else { text.clone() };
+    Ok(Some((bind, address)))
+}
+
+fn open_http(options: &Options, book: &Book, seed: u64) -> Result<Option<Http>, Exit> {
+    let Some((bind, address)) = http_address(options, book)? else { return Ok(None) };
+    Http::open(options.id, bind, address, options.key_chars_max, FIRST_HTTP, seed).map(Some)
+}
+
 /// Reads everything a start would read and touches nothing.
 fn check(options: &Options) -> Result<String, Exit> {
     let (book, located) = read_book(options)?;
+    http_address(options, &book)?;
     let mut text = format!("replica {} of {}\n", options.id, book.len());
     for (entry, place) in book.iter().zip(&located) {
         text += &format!("  {} {} ({})\n", entry.id, entry.address, place.address);
@@ -161,6 +189,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     let udp = Udp::open(&located, options.id)?;
     let own = located.iter().find(|l| l.id == options.id).expect("checked with the book");
     let mut clients = Clients::open(own.address, options.socket.as_deref(), FIRST_CLIENT)?;
+    let http = open_http(options, &book, seeds.next_u64())?;
     let peers = Peers::new(&located, options.id, FIRST_PEER);
     clients.expect_peers(peers.addresses());
     let config = Config {
@@ -184,8 +213,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     let poll = Poll::new().map_err(|e| Exit::system("watch for events", &e))?;
     let disk = Disk::new(directory, options.disk, SEGMENT_BYTES)?;
     logger.log(Level::Info, &greeting(options, &own.address.to_string(), &disk));
-    let now = os::now();
-    let mut out = Outbox::default();
+    let (now, mut out) = (os::now(), Outbox::default());
     let replica = recover(config, found, &mut out);
     let (wheel, notifier) = (Wheel::new(now), Notifier::new(now));
     Ok(Reactor {
@@ -194,6 +222,8 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         out,
         udp,
         clients,
+        guests: Guests::new(options.insecure),
+        http,
         peers,
         disk,
         snapshots: SnapshotWriter::default(),

@@ -374,7 +374,7 @@ impl Replica {
 
     /// The last word of `meta` in this life: nothing said here is lost.
     fn write_clean(&mut self, out: &mut Outbox) {
-        if self.started && !self.meta.clean && self.group.change().is_trusted() {
+        if self.started && !self.meta.clean && self.group.change().is_whole() {
             self.meta.clean = true;
             self.meta.generation += 1;
             let number = self.journal.number();
@@ -534,7 +534,7 @@ impl Replica {
     }
 
     /// The time of the last event.
-    fn now(&self) -> Time {
+    pub fn now(&self) -> Time {
         self.now
     }
 
@@ -544,6 +544,10 @@ impl Replica {
 
     fn memory_bytes(&self) -> u64 {
         self.machine.memory_bytes()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
     }
 
     fn compare_diverged(&self) -> bool {

@@ -107,6 +107,17 @@ impl Replica {
         json!({ "ready": reason.is_none(), "reason": reason })
     }
 
+    /// What must hold for a replica to serve: the name of each check, and why it fails, if it does.
+    pub fn checks(&self) -> [(&'static str, Option<String>); 3] {
+        let (committed, applied) = (self.committed(), self.applied().0);
+        let behind = committed > applied;
+        [
+            ("primary", self.reason()),
+            ("caught-up", behind.then(|| format!("slot {applied} of {committed} is applied"))),
+            ("staying", self.is_leaving().then(|| "this replica is stopping".to_owned())),
+        ]
+    }
+
     /// Whether the replica can serve, and one line that says what it is doing.
     pub fn summary(&self) -> (bool, String) {
         match (self.reason(), self.view()) {

@@ -9,6 +9,8 @@ use crate::log::{replay, Meta};
 use crate::rng::Rng;
 use crate::types::{RequestNumber, SessionId};
 use crate::wire::client::{first_frame, ToClient, ToReplica};
+use crate::wire::codec::Reader;
+use crate::wire::datagram::{Frame, Header};
 use crate::wire::operation::{QueueOperation, QueueQuery, Target};
 use crate::wire::view::BookEntry;
 
@@ -27,6 +29,16 @@ struct Bench {
     directory: [u64; 2],
     /// Why replicas stopped and were started again.
     ended: Vec<String>,
+    /// No messages and orders reach this one, and no streams.
+    starved: Option<usize>,
+}
+
+/// Whether a datagram holds what a view orders.
+fn carries_order(datagram: &[u8]) -> bool {
+    let (_, frames) = Header::decode(datagram).expect("a replica sent it");
+    let mut r = Reader::new(frames);
+    std::iter::from_fn(|| (!r.is_empty()).then(|| Frame::decode(&mut r).expect("a replica sent it")))
+        .any(|frame| matches!(frame, Frame::Data { .. } | Frame::Order { .. }))
 }
 
 /// What a replica has written: segments, and `meta`.
@@ -86,8 +98,9 @@ impl Bench {
         let disks = (0..n).map(|_| Disk::default()).collect();
         let (rng, dead, directory) = (Rng::new(7), Dest(0), [0; 2]);
         let (replicas, told, ended) = (vec![], vec![], vec![]);
-        let now = Time(1);
-        let mut bench = Bench { replicas, now, rng, loss_ppm, told, dead, disks, durability, directory, ended };
+        let (now, starved) = (Time(1), None);
+        let mut bench =
+            Bench { replicas, now, rng, loss_ppm, told, dead, disks, durability, directory, ended, starved };
         for id in 1..=n {
             let mut out = Outbox::default();
             let config = config(id, n, u64::from(id), durability);
@@ -144,7 +157,7 @@ impl Bench {
             }
             for (dest, bytes) in out.net {
                 for to in 0..self.replicas.len() {
-                    let lost = self.is_cut(from, to);
+                    let lost = self.is_cut(from, to) || self.starved == Some(to) && carries_order(&bytes);
                     if dest.contains(ReplicaId(to as u8 + 1)) && !lost && !self.rng.chance(self.loss_ppm) {
                         let ip = IpAddr::from([10, 0, 0, from as u8 + 1]);
                         work.push(self.step(to, Input::Datagram { from: ip, bytes: &bytes }));
@@ -153,7 +166,7 @@ impl Bench {
             }
             for (to, frame) in out.streams {
                 let (to, id) = (usize::from(to.0) - 1, ReplicaId(from as u8 + 1));
-                if !self.is_cut(from, to) {
+                if !self.is_cut(from, to) && self.starved.is_none_or(|at| at != from && at != to) {
                     work.push(self.step(to, Input::Stream { from: id, frame: &frame[4..] }));
                 }
             }
@@ -456,6 +469,35 @@ fn memory_that_stopped_uncleanly_has_no_vote_until_all_are_here_or_it_is_in_agai
     bench.run_ms(3000);
     assert_all_agree(&bench);
     assert!(bench.replicas[0].group().change().is_trusted());
+}
+
+/// A member that promised can't bring its log to where the next view begins: it is left out, and the others go on.
+#[test]
+fn who_makes_no_progress_is_left_out_of_the_change() {
+    let mut bench = serving(4, 3);
+    assert_eq!(push_and_wait(&mut bench, 3, 1), [(1, 0)]);
+    bench.starved = Some(1);
+    let mut operation = Vec::new();
+    QueueOperation::encode_push(&mut operation, Target::Label("jobs"), [&b"x"[..]].into_iter());
+    let push = ToReplica::Request { number: RequestNumber(2), seen: RequestNumber(0), operation: &operation };
+    bench.say(3, 1, &push);
+    bench.run_ms(20);
+    assert_eq!(bench.heard().0, [(2, vec![0])]);
+    assert!(bench.replicas[1].known() < bench.replicas[3].known());
+    let mut out = Outbox::default();
+    bench.replicas[0].step(bench.now, Input::Leave, &mut out);
+    bench.carry_out(0, out);
+    bench.run_ms(100);
+    assert!(bench.replicas[1].group().change().is_frozen(), "it has promised");
+    bench.dead = Dest::one(ReplicaId(1));
+    bench.run_ms(1000);
+    let members = |bench: &Bench| bench.replicas[3].group().newest().map(|view| view.members_text());
+    assert_eq!(members(&bench), Some("{3,4}".into()));
+    assert_eq!(push_and_wait(&mut bench, 3, 3), [(3, 0)]);
+    bench.starved = None;
+    bench.run_ms(3000);
+    assert_eq!(members(&bench), Some("{2,3,4}".into()));
+    assert_eq!(bench.replicas[1].applied(), bench.replicas[3].applied());
 }
 
 /// Everyone goes down; one comes back with the directory of a while ago, though in its place. Another remembers what it

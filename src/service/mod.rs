@@ -10,6 +10,7 @@
 #![doc = "```"]
 
 pub mod chat;
+pub mod kv;
 pub mod queue;
 pub mod stock;
 
@@ -25,6 +26,7 @@ pub fn all() -> Vec<(u8, Box<dyn Service>)> {
         (service::QUEUE, Box::new(queue::Queues::default())),
         (service::CHAT, Box::new(chat::Chat::default())),
         (service::STOCK, Box::new(stock::Stock::default())),
+        (service::KV, Box::new(kv::Store::default())),
     ]
 }
 

@@ -15,6 +15,7 @@ pub mod service {
     pub const QUEUE: u8 = 1;
     pub const CHAT: u8 = 2;
     pub const STOCK: u8 = 3;
+    pub const KV: u8 = 4;
 }
 
 /// Operations of service 0. All but `End` are ordered under `SessionId::NONE`, by a replica's door.
@@ -100,6 +101,7 @@ pub fn grows(operation: &[u8]) -> bool {
         [service::QUEUE, kind, ..] => matches!(kind, 1 | 3 | 6 | 14),
         [service::CHAT, kind, ..] => matches!(kind, 1 | 5),
         [service::STOCK, kind, ..] => matches!(kind, 1..=3),
+        [service::KV, kind, ..] => matches!(kind, 1 | 3 | 4),
         _ => false,
     }
 }

@@ -253,6 +253,9 @@ impl World {
         if let Some(replica) = &self.nodes[index].replica {
             let (applied, digest) = replica.applied();
             self.judges.applied(index, applied, digest)?;
+            if let Some(regular) = replica.group().regular() {
+                self.judges.orders_in(index, &regular.view, applied)?;
+            }
             judge_bounds(replica, self.plan.replicas)?;
         }
         for (to, bytes) in streams.drain(..) {

@@ -302,6 +302,16 @@ impl Judges {
         Ok(())
     }
 
+    /// A replica that orders in a view has applied all of the former one: with I1 and I5 the same slots as every other
+    /// member that came along (I6).
+    pub fn orders_in(&self, replica: usize, view: &View, applied: Slot) -> Result<(), String> {
+        if applied < view.base {
+            let (replica, epoch, base) = (replica + 1, view.epoch, view.base);
+            return Err(format!("I6: replica {replica} orders in view {epoch} from slot {base}, applied is {applied}"));
+        }
+        Ok(())
+    }
+
     /// A slot may be applied once enough members of its view have held it durably, or all members of a later view did
     /// before that was decided; and never beyond where a later view begins (I5, I6).
     fn judge_committed(&self, slot: Slot, held: Held) -> Result<(), String> {

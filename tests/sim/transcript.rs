@@ -1,7 +1,7 @@
 //! Transcripts: scenarios as text whose expected output is every message and state change. They are worked examples
-//! of the rules of DESIGN section 4 as much as tests. A line that begins with `> ` is a command, the lines up to the
-//! next blank one are what it brings about; `#` begins a comment. The world is the simulator's, with nothing left to
-//! chance: a link takes 1 ms, a sync 1 ms, and the time counts from the moment the view stood.
+//! of the rules of DESIGN sections 4 and 5 as much as tests. A line that begins with `> ` is a command, the lines up
+//! to the next blank one are what it brings about; `#` begins a comment. The world is the simulator's, with nothing
+//! left to chance: a link takes 1 ms, a sync 1 ms, and the time counts from the moment the view stood.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -16,7 +16,8 @@ use ftq::wire::operation::{Items, QueueOperation, QueueQuery, Target};
 use super::client::Act;
 use super::clock::{Nanos, MS, US};
 use super::connections::NO_CLIENT;
-use super::disk::Pace;
+use super::crash::Death;
+use super::disk::{Pace, Tear};
 use super::net::{self, Drop, Net};
 use super::plan::Plan;
 use super::trace::Trace;
@@ -26,9 +27,30 @@ use super::world::{Event, World};
 /// How long after the start the view stands and all is quiet.
 const SETTLED: Nanos = 205 * MS;
 
+/// What `tell changes` leaves: what is said in a change and by clients, and the replicas' own words.
+const CHANGES: [&str; 15] = [
+    "PREPARE",
+    "PROMISE",
+    "REFUSE",
+    "SYNC",
+    "READY",
+    "ACCEPT",
+    "INSTALL",
+    "DOUBT",
+    "HELLO",
+    "Info:",
+    "Warning:",
+    "goes down",
+    "starts",
+    "<=",
+    "=> c",
+];
+
 /// One scenario under way.
 struct Scenario {
     world: World,
+    /// Only what concerns changes of the view is told.
+    changes_only: bool,
     /// For each client, by number, the requests and queries it has sent.
     sent: Vec<(u64, u64, u64)>,
 }
@@ -84,12 +106,27 @@ fn obey(scenario: &mut Option<Scenario>, command: &str) -> Result<Vec<String>, S
             let (from, to) = ends(link)?;
             scenario.world.net.cut_until(from, to, 0);
         }
+        ["part", sides] => scenario.part(sides, Nanos::MAX)?,
+        ["heal"] => {
+            let all: Vec<String> = (1..=scenario.world.plan.replicas).map(|id| id.to_string()).collect();
+            scenario.part(&all.join("/"), 0)?;
+        }
+        ["kill", replica] => scenario.world.go_down(index(replica)?, Death::Killed)?,
+        ["power", replica] => scenario.world.go_down(index(replica)?, Death::Power(Tear::Nothing))?,
+        ["wipe", replica] => scenario.world.go_down(index(replica)?, Death::Wiped)?,
+        ["start", replica] => scenario.world.start(index(replica)?)?,
+        ["leave", replica] => scenario.world.on_leave(index(replica)?)?,
+        ["pause", replica, time] => scenario.pause(index(replica)?, duration(time)?),
+        ["tell", what @ ("all" | "changes")] => scenario.changes_only = what == "changes",
+        ["views"] => return Ok(scenario.views()),
         ["disk", replica, time] => scenario.world.nodes[index(replica)?].disk.pace = Pace::exact(duration(time)?),
         ["inject", what, "at", replica] => scenario.inject(what, index(replica)?)?,
         ["drops", replica] => return scenario.drops(index(replica)?),
         _ => return Err(format!("no command: {command}")),
     }
-    Ok(scenario.world.trace.kept.replace(Vec::new()).unwrap_or_default())
+    let mut lines = scenario.world.trace.kept.replace(Vec::new()).unwrap_or_default();
+    lines.retain(|line| !scenario.changes_only || CHANGES.iter().any(|word| line.contains(word)));
+    Ok(lines)
 }
 
 fn number(word: &str) -> Result<u64, String> {
@@ -131,7 +168,7 @@ impl Scenario {
         if let Some(node) = world.nodes.iter().find(|n| n.replica.as_ref().is_none_or(|r| !r.summary().0)) {
             return Err(format!("replica {} is not in the view", node.config.id));
         }
-        let mut scenario = Scenario { world, sent: Vec::new() };
+        let mut scenario = Scenario { world, changes_only: false, sent: Vec::new() };
         scenario.hear();
         Ok(scenario)
     }
@@ -224,6 +261,41 @@ impl Scenario {
         let (from, to) = ends(link)?;
         self.world.net.drops.push(Drop { from, to, kind: kind.to_owned(), left });
         Ok(())
+    }
+
+    /// Cuts all links between these sides (`1,2/3`), or mends them: until this moment.
+    fn part(&mut self, sides: &str, until: Nanos) -> Result<(), String> {
+        let sides: Vec<Vec<usize>> =
+            sides.split('/').map(|side| side.split(',').map(index).collect()).collect::<Result<_, _>>()?;
+        for (k, side) in sides.iter().enumerate() {
+            let others = || sides.iter().enumerate().filter(|(other, _)| *other != k).flat_map(|(_, side)| side);
+            for (&from, &to) in side.iter().flat_map(|from| others().map(move |to| (from, to))) {
+                self.world.net.cut_until(from, to, until);
+            }
+        }
+        Ok(())
+    }
+
+    /// A replica's loop stands still for so long.
+    fn pause(&mut self, node: usize, time: Nanos) {
+        let until = self.world.now + time;
+        self.world.nodes[node].paused_until = until;
+        self.world.schedule(until, Event::Resume { node });
+    }
+
+    /// In which view each replica is, and why it does not serve.
+    fn views(&self) -> Vec<String> {
+        let tell = |node: &super::node::Node| match &node.replica {
+            None => "down".to_owned(),
+            Some(replica) => {
+                let newest = replica.group().newest();
+                let view = newest.map(|view| format!("view {} {}", view.epoch, view.members_text()));
+                let (applied, digest) = replica.applied();
+                let serves = replica.reason().unwrap_or_else(|| "serves".to_owned());
+                format!("{}, applied {applied} {digest}, {serves}", view.unwrap_or_default())
+            }
+        };
+        self.world.nodes.iter().map(|node| format!("{:>17}   {}", node.config.id.0, tell(node))).collect()
     }
 
     /// Puts a datagram before a replica that no replica sent just now.

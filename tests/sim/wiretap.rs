@@ -10,7 +10,7 @@ use ftq::types::{GroupTime, Rank, ReplicaId, Slot, ViewTag};
 use ftq::wire::change::ChangeFrame;
 use ftq::wire::codec::Reader;
 use ftq::wire::datagram::{Cuts, Frame, Header};
-use ftq::wire::view::View;
+use ftq::wire::view::{Ballot, View};
 
 use super::clock::{Nanos, SECOND};
 
@@ -196,17 +196,27 @@ fn describe_frame(frame: &Frame<'_>) -> String {
     }
 }
 
+/// A ballot as round and proposer's run.
+fn brief(ballot: &Ballot) -> String {
+    format!("{}.{}.{}", ballot.round, ballot.id, ballot.incarnation)
+}
+
 fn describe_change(frame: &ChangeFrame) -> String {
     match frame {
-        ChangeFrame::Prepare { ballot, view } => format!("PREPARE {ballot:?} after {}", view.epoch),
+        ChangeFrame::Prepare { ballot, view } => format!("PREPARE {} after view {}", brief(ballot), view.epoch),
         ChangeFrame::Promise { ballot, promise, .. } => {
-            format!("PROMISE {ballot:?} voter {} end {}", promise.voter, promise.end.slot)
+            let who = if promise.voter { "a voter's" } else { "an outsider's" };
+            let accepted = promise.accepted.as_ref().map(|(ballot, view)| (brief(ballot), view.members_text()));
+            let accepted = accepted.map(|(ballot, members)| format!(", accepted {ballot} {members}"));
+            format!("PROMISE {} {who}, end {}{}", brief(ballot), promise.end.slot, accepted.unwrap_or_default())
         }
-        ChangeFrame::Refuse { promised, .. } => format!("REFUSE {promised:?}"),
-        ChangeFrame::Sync { ballot, base, .. } => format!("SYNC {ballot:?} to {}", base.slot),
-        ChangeFrame::Ready { ballot, base, .. } => format!("READY {ballot:?} at {}", base.slot),
-        ChangeFrame::Accept { ballot, value, .. } => format!("ACCEPT {ballot:?} {}", value.members_text()),
-        ChangeFrame::Accepted { ballot, .. } => format!("ACCEPTED {ballot:?}"),
+        ChangeFrame::Refuse { promised, .. } => format!("REFUSE for {}", brief(promised)),
+        ChangeFrame::Sync { ballot, base, .. } => format!("SYNC {} to {}", brief(ballot), base.slot),
+        ChangeFrame::Ready { ballot, base, .. } => format!("READY {} at {}", brief(ballot), base.slot),
+        ChangeFrame::Accept { ballot, value, .. } => {
+            format!("ACCEPT {} view {} {}", brief(ballot), value.epoch, value.members_text())
+        }
+        ChangeFrame::Accepted { ballot, .. } => format!("ACCEPTED {}", brief(ballot)),
         ChangeFrame::Install { view } => format!("INSTALL {} {}", view.epoch, view.members_text()),
         ChangeFrame::Installed { epoch } => format!("INSTALLED {epoch}"),
         ChangeFrame::Doubt { run, durable, .. } => format!("DOUBT {}.{} durable {durable}", run.id, run.incarnation),
