@@ -5,6 +5,7 @@
 mod bad_commands;
 mod bad_frames;
 mod bad_start;
+mod chat;
 mod commands;
 mod completion;
 mod datagrams;
@@ -26,6 +27,7 @@ mod prompt;
 mod relay;
 mod sessions;
 mod shell;
+mod stock;
 mod terminal;
 mod told;
 mod tour;
