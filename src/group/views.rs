@@ -163,9 +163,10 @@ impl Group {
         if awaited != self.awaited.0 {
             self.awaited = (awaited.clone(), now);
         }
-        if now.since_ns(self.awaited.1) < self.settings.suspect_after_ns {
-            awaited.retain(|run| around.connected.get(&run.id) != Some(run));
+        if !awaited.is_empty() && now.since_ns(self.awaited.1) >= self.settings.suspect_after_ns {
+            return self.change.to_blame(awaited);
         }
+        awaited.retain(|run| around.connected.get(&run.id) != Some(run));
         awaited
     }
 

@@ -177,6 +177,21 @@ impl Change {
         }
     }
 
+    /// Whom to leave out where nothing comes of SYNC for these: them, or those who alone hold the base, where too few
+    /// would be left without them: then nobody could fetch it.
+    pub fn to_blame(&self, awaited: Vec<Run>) -> Vec<Run> {
+        let Some((e, proposal)) = self.acceptor.newest().zip(self.proposal.as_ref()) else { return awaited };
+        let ranks = |runs: &[Run]| runs.iter().filter_map(|run| e.rank_of(run.id)).collect::<Vec<_>>();
+        let without = |runs: &[Run]| ranks(runs).into_iter().fold(proposal.promisers(e), Ranks::without);
+        let base = proposal.value.as_ref().map(|v| (v.base, v.base_digest));
+        let holds = |p: &&Promise| base == Some((p.end.slot, p.end.digest)) && !awaited.contains(&p.run);
+        let holders: Vec<Run> = proposal.promises.values().filter(holds).map(|p| p.run).collect();
+        if !is_quorum(e, without(&awaited)) && is_quorum(e, without(&holders)) {
+            return holders;
+        }
+        awaited
+    }
+
     /// This one can't follow SYNC: it is left out, and what it promised counts for nothing. Only before the first
     /// ACCEPT, for one ballot carries one value.
     pub fn leave_out(&mut self, id: ReplicaId, around: &Surroundings, out: &mut Vec<Action>) {

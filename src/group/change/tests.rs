@@ -248,6 +248,26 @@ fn accept_freezes_too_where_prepare_was_lost() {
     assert!(said.iter().any(shows));
 }
 
+/// Replica 3 alone holds the base, and nobody can fetch it there, though all hear each other: the others go on from
+/// what they have, for without it nothing was committed.
+#[test]
+fn a_base_that_nobody_can_fetch_is_given_up_with_those_who_hold_it() {
+    let mut bench = Bench::new(3);
+    bench.propose();
+    let ballot = bench.ballot(1, 3);
+    [(3, 9), (1, 5), (2, 5)].iter().for_each(|&(id, end)| drop(bench.promised(id, ballot, end, None)));
+    bench.ready(3, ballot, log_end(9));
+    let awaited = bench.change.awaited();
+    assert_eq!(awaited, [bench.member(1), bench.member(2)]);
+    assert_eq!(bench.change.to_blame(awaited), [bench.member(3)]);
+    assert_eq!(bench.change.to_blame(vec![bench.member(1)]), [bench.member(1)], "2 and 3 can go on");
+    let mut out = Vec::new();
+    bench.change.leave_out(ReplicaId(3), &bench.around, &mut out);
+    assert_eq!(ids(&out, is_sync), [1, 2]);
+    let base = |frame: &ChangeFrame| matches!(frame, ChangeFrame::Sync { base, .. } if *base == log_end(5));
+    assert_eq!(ids(&out, base), [1, 2]);
+}
+
 #[test]
 fn install_ends_the_decree_once_and_older_frames_are_told_the_newest_view() {
     let mut bench = Bench::new(1);
