@@ -2,6 +2,7 @@
 //! then the core with what the disk holds.
 
 use mio::Poll;
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -232,6 +233,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         faults,
         notifier,
         logger: logger.clone(),
+        passed: BTreeMap::new(),
         stop_at: None,
         status_at: now,
     })
