@@ -314,7 +314,7 @@ impl Door {
         if around.blank {
             return Some(Response::error(503, around.reason.as_deref().unwrap_or("blank")));
         }
-        if clock.covers(&sight.needs) {
+        if clock.may_answer(&sight.needs) {
             return Some(response(!sight.linearizable && around.reason.is_some()));
         }
         if now.since_ns(asking.since) >= asking.wait_ns() {

@@ -150,7 +150,7 @@ impl Page {
         self.each(("ftq_requests_total", "counter", "Requests of clients answered here, by code."), "code", answered);
         self.gauge("ftq_http_connections", "Connections of HTTP clients.", http.count());
         let counters = &http.counters;
-        self.counter("ftq_http_connections_total", "Connections of HTTP clients so far.", counters.connections);
+        self.counter("ftq_http_accepted_total", "Connections of HTTP clients so far.", counters.connections);
         self.counter("ftq_http_turned_away_total", "HTTP clients for whom there was no room.", counters.turned_away);
         let answers = counters.answers.iter().map(|(status, count)| (status.to_string(), *count));
         self.each(("ftq_http_requests_total", "counter", "HTTP requests answered, by status."), "code", answers);
