@@ -467,3 +467,6 @@ fn view_response(clock: &Clock, around: &Surroundings) -> Response {
     }
     Response::json(200, &body)
 }
+
+#[cfg(test)]
+mod tests;
