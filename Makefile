@@ -10,6 +10,9 @@ FROM ?= 0
 JOBS ?=
 TRACE ?=
 BROKEN ?=
+# How often `make kills` kills clients, and how many lines its shell script pushes.
+KILLS ?= 300
+COUNT ?= 1000000
 # Seconds of each fuzz target.
 FUZZ_SECONDS ?= 60
 
@@ -23,7 +26,7 @@ TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BIN := $(TARGET_DIR)/bin
 MAN := $(wildcard man/*.[178])
 
-.PHONY: all demo test check sim bench gap fuzz install tools help
+.PHONY: all demo test kills check sim bench gap fuzz install tools help
 
 all:                ## the two static programs, in target/bin
 	@if [ ! -d "$$(rustc --print target-libdir --target $(MUSL) 2>/dev/null)" ]; then \
@@ -44,6 +47,9 @@ demo: all           ## three replicas in a lab: a queue, a network that loses pa
 test: tools         ## every test; as root also those in private network namespaces
 	@[ "$$(id -u)" = 0 ] || echo "not root: the tests that need a network namespace of their own are skipped"
 	$(CARGO) test
+
+kills: tools        ## the tests that kill clients and replicas in full: KILLS=n times, COUNT=n lines
+	FTQ_KILLS=$(KILLS) FTQ_LINES=$(COUNT) $(CARGO) test --test processes -- --nocapture kills:: shell::
 
 check: tools        ## formatting, lints, man pages, the unit file
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt

@@ -3,16 +3,18 @@
 //! whoever runs it again on the same input sends exactly what is unacknowledged again, under the same numbers, and
 //! goes on behind it (I3). What was refused when it was applied needs another number, which is written first as well.
 
+use crate::cli::drain;
 use crate::cli::input::{Input, Next};
 use crate::cli::output::{complain, Output, Style};
-use crate::cli::position::{bad, Extent, Position, Sent, Store, Trouble};
+use crate::cli::popped::Popped;
+use crate::cli::position::{Position, Sent};
 use crate::cli::progress;
+use crate::cli::store::{bad, Extent, Store, Trouble};
 use crate::cli::table::{Call, Plan, Refusal};
 use crate::cli::transfer::{item_of, items_of_stdin, Batch};
 use crate::client::{Answer, Ask, Code, Done, Error, Session};
 use crate::limits::ITEM_BYTES_MAX;
 use crate::types::Slot;
-use crate::wire::operation::SessionOperation;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
@@ -54,7 +56,7 @@ pub fn plan_session(call: &Call<'_>) -> Result<Plan, Refusal> {
         return Err(Error::bad_request("a session file is ended by a command of its own").into());
     }
     let path = PathBuf::from(OsStr::from_bytes(&call.operands[1]));
-    Ok(Plan::Run(Box::new(move |session, out| match end(&path, session) {
+    Ok(Plan::Run(Box::new(move |session, out| match end(&path, session, out) {
         Ok(slot) if out.style.json => out.ok(slot),
         Ok(_) => {}
         Err(trouble) => trouble.tell(out),
@@ -62,16 +64,18 @@ pub fn plan_session(call: &Call<'_>) -> Result<Plan, Refusal> {
 }
 
 /// Ends the session that the file keeps, and removes the file; where it was ended.
-fn end(path: &Path, session: &mut Session) -> Result<Slot, Trouble> {
+fn end(path: &Path, session: &mut Session, out: &mut Output) -> Result<Slot, Trouble> {
     let (store, found) = Store::open(path, false)?;
+    let Some(lines) = found else { return store.remove().map(|()| Slot(0)) };
+    if Popped::is_meant(&lines) {
+        return drain::end(store, &lines, session, out);
+    }
+    let position = Position::read(&lines).map_err(|why| bad(path, &why))?;
     let mut slot = Slot(0);
-    if let Some((position, (group, id))) = found.and_then(|position| position.session.map(|s| (position, s))) {
+    if let Some((group, id)) = position.session {
         session.keep(group, id, position.seen());
-        let mut operation = Vec::new();
-        SessionOperation::End.encode(&mut operation);
         // Behind whatever may have been sent.
-        session.submit_as(position.next, operation);
-        match session.wait() {
+        match session.end_kept(position.next) {
             Ok(answer) => slot = answer.slot,
             Err(e) if e.is(Code::Expired) => {}
             Err(e) => return Err(Trouble::Again(e)),
@@ -99,7 +103,10 @@ pub(super) fn push(
 ) -> Result<(), Trouble> {
     let (store, found) = Store::open(path, true)?;
     let style = out.style;
-    let at = found.unwrap_or_else(|| Position::new(label, style.null, style.escape));
+    let at = match found {
+        Some(lines) => Position::read(&lines).map_err(|why| bad(path, &why))?,
+        None => Position::new(label, style.null, style.escape),
+    };
     if at.label != label {
         return Err(bad(path, &format!("this belongs to a push to {}", at.label)));
     }
@@ -314,7 +321,7 @@ impl Exact {
         }
         self.record(session)?;
         for (sent, push) in self.at.sent.iter().zip(&self.pushes).skip(self.submitted) {
-            session.submit_as(sent.number, push.clone());
+            session.submit_as(Ask::Request, sent.number, push.clone());
         }
         self.submitted = self.pushes.len();
         Ok(())
@@ -334,7 +341,7 @@ impl Exact {
     }
 
     fn record(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        self.store.write(&self.at)?;
+        self.store.write(&self.at.write())?;
         session.confirm(self.at.seen());
         Ok(())
     }

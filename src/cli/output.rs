@@ -281,6 +281,11 @@ impl Output {
         self.gathered.clear();
     }
 
+    /// What was gathered and not written.
+    pub fn gathered(&self) -> &[u8] {
+        &self.gathered
+    }
+
     #[cfg(test)]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.gathered).into_owned()

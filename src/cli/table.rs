@@ -211,11 +211,14 @@ pub static COMMANDS: &[Command] = &[
         ]), (1, ANY), false, transfer::push),
     command!("session" "end FILE" "ends the session that FILE keeps, and removes FILE"
         Some(&[]), (2, 2), false, exact::plan_session),
-    command!("pop" "[-n COUNT] [-w] [--wait=SECS] LABEL" "removes items from the front and prints them"
+    command!("pop" "[-n COUNT] [-w] [--wait=SECS] [--session FILE] [--output OUT] LABEL"
+        "removes items from the front and prints them"
         Some(&[
             Known { letter: b'n', name: "", value: "COUNT", summary: "so many items (1); with -w 0 for all that come" },
             WAIT,
             WAIT_SECS,
+            long("session", "FILE", "remember in FILE how far it came: killed and run again it goes on there"),
+            long("output", "OUT", "append to the file OUT, with --session: each item once, whatever happens"),
         ]), (1, 1), false, transfer::pop),
     command!("peek" "[-n COUNT] LABEL" "prints items from the front" Some(&[COUNT]), (1, 1), false, queue::peek),
     command!("size" "LABEL" "the number of items" Some(&[]), (1, 1), false, queue::size),

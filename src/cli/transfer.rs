@@ -2,6 +2,7 @@
 //! it has written, but by no more than a bounded number of items, for these are lost if it dies.
 
 use crate::cli::destination::{plan_keyed, Destination};
+use crate::cli::drain;
 use crate::cli::exact;
 use crate::cli::follow::follow;
 use crate::cli::input::{Input, Next};
@@ -297,6 +298,9 @@ pub fn pop(call: &Call<'_>) -> Result<Plan, Refusal> {
     let count = decimal(call.option(b'n').unwrap_or(b"1"));
     let count = count.ok_or_else(|| Refusal::Usage("COUNT is a whole number".to_string()))?;
     let (label, wait_ms) = (call.label()?.to_string(), wait_ms(call)?);
+    if call.long("session").is_some() || call.long("output").is_some() {
+        return drain::plan(call, count, wait_ms);
+    }
     let target = Target::Label(&label);
     if count == 1 {
         let mut bytes = Vec::new();

@@ -37,7 +37,7 @@ pub mod stock;
 
 pub use error::{Done, Error};
 pub use servers::Server;
-pub use session::{Answer, Ask, Session};
+pub use session::{Answer, Ask, Session, Withdrawn};
 
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, ITEM_BYTES_MAX};
 pub use crate::wire::answer::Code;

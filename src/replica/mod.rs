@@ -374,7 +374,7 @@ impl Replica {
 
     /// The last word of `meta` in this life: nothing said here is lost.
     fn write_clean(&mut self, out: &mut Outbox) {
-        if self.started && !self.meta.clean && self.group.change().is_trusted() {
+        if self.started && !self.meta.clean && self.group.change().is_whole() {
             self.meta.clean = true;
             self.meta.generation += 1;
             let number = self.journal.number();

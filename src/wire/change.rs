@@ -26,6 +26,8 @@ pub struct Promise {
     pub accepted: Option<(Ballot, View)>,
     pub end: LogEnd,
     pub leaving: bool,
+    /// Its log is all that it ever held. After an unclean stop in memory durability it need not be.
+    pub whole: bool,
     /// How far members of view e were durable in it, as they told this replica.
     pub remembers: Vec<(ReplicaId, Slot)>,
 }
@@ -141,6 +143,7 @@ fn put_promise(out: &mut Vec<u8>, promise: &Promise) {
     put_run(out, promise.run);
     out.put_bool(promise.voter);
     out.put_bool(promise.leaving);
+    out.put_bool(promise.whole);
     put_end(out, promise.end);
     out.put_bool(promise.accepted.is_some());
     if let Some((ballot, view)) = &promise.accepted {
@@ -266,12 +269,13 @@ impl ChangeFrame {
 
 fn promise(r: &mut Reader<'_>) -> Decoded<Promise> {
     let run = run(r)?;
-    let (voter, leaving, end) = (r.bool("voter")?, r.bool("leaving")?, log_end(r)?);
+    let (voter, leaving, whole) = (r.bool("voter")?, r.bool("leaving")?, r.bool("whole")?);
+    let end = log_end(r)?;
     let accepted = if r.bool("accepted")? { Some((ballot(r)?, View::decode(r)?)) } else { None };
     let count = r.count(REPLICAS_MAX, "remembered")?;
     let remembered = |r: &mut Reader<'_>| Ok((replica_id(r, "remembered id")?, Slot(r.counter("remembered slot")?)));
     let remembers = (0..count).map(|_| remembered(r)).collect::<Decoded<Vec<_>>>()?;
-    Ok(Promise { run, voter, accepted, end, leaving, remembers })
+    Ok(Promise { run, voter, accepted, end, leaving, whole, remembers })
 }
 
 #[cfg(test)]
@@ -295,16 +299,16 @@ mod tests {
             hex(&bytes)
         };
         let (view_hex, value_hex, e) = (hex_of(&view), hex_of(&value), "0000000000000005");
-        let remembers = vec![(ReplicaId(2), Slot(9))];
-        let promise =
-            |accepted| Promise { run: run_of(1), voter: true, accepted, end: base, leaving: false, remembers };
+        let (remembers, remembers_hex) = (vec![(ReplicaId(2), Slot(9))], "01 02 0000000000000009");
+        let (run, end) = (run_of(1), base);
+        let promise = |accepted| Promise { run, voter: true, accepted, end, leaving: false, whole: true, remembers };
         let run_hex = "01 00000000000000b1 0000000000000001";
         vec![
             (ChangeFrame::Prepare { ballot, view: view.clone() }, format!("01 {ballot_hex} {view_hex}")),
             (
                 ChangeFrame::Promise { epoch, ballot, promise: promise(Some((ballot, value.clone()))) },
                 format!(
-                    "02 {e} {ballot_hex} {run_hex} 01 00 {base_hex} 01 {ballot_hex} {value_hex} 01 02 0000000000000009"
+                    "02 {e} {ballot_hex} {run_hex} 01 00 01 {base_hex} 01 {ballot_hex} {value_hex} {remembers_hex}"
                 ),
             ),
             (ChangeFrame::Refuse { epoch, promised: ballot }, format!("03 {e} {ballot_hex}")),

@@ -3,6 +3,7 @@
 
 use ftq::replica::Input;
 use ftq::types::ClientId;
+use ftq::wire::view::Durability;
 
 use super::clock::{Nanos, MS, SECOND};
 use super::disk::Tear;
@@ -137,7 +138,7 @@ impl World {
         }
         let death = fuse.death;
         self.go_down(index, death)?;
-        Ok(true)
+        Ok(self.nodes[index].replica.is_none())
     }
 
     /// A disk may be lost only where the others' can go on without it.
@@ -146,9 +147,24 @@ impl World {
         self.judges.chain.covers(all & !(1 << index))
     }
 
+    /// Who acknowledges from memory may forget only what others have: not while another one that forgot something is
+    /// not in a view again.
+    fn may_forget(&self) -> bool {
+        let view_of = |node: &super::node::Node| {
+            let regular = node.replica.as_ref().and_then(|replica| replica.group().regular());
+            regular.map(|regular| regular.tag)
+        };
+        let first = view_of(&self.nodes[0]);
+        self.nodes.len() > 1 && first.is_some() && self.nodes.iter().all(|node| view_of(node) == first)
+    }
+
     /// The replica is down from now on, and comes back after a time, if at all.
     pub fn go_down(&mut self, index: usize, death: Death) -> Result<(), String> {
         if self.nodes[index].replica.is_none() {
+            return Ok(());
+        }
+        if self.plan.durability == Durability::Memory && death != Death::Left && !self.may_forget() {
+            self.nodes[index].fuse = None;
             return Ok(());
         }
         let death = if death == Death::Wiped && !self.may_wipe(index) { Death::Killed } else { death };

@@ -7,11 +7,10 @@ use ftq::types::{ClientId, RequestNumber, SessionId, Slot};
 use ftq::wire::client::{ToReplica, VERSION};
 
 use super::client::Act;
-use super::clock::{Nanos, MS, SECOND};
+use super::clock::{MS, SECOND};
 use super::connections::NO_CLIENT;
 use super::disk::Pace;
 use super::net;
-use super::plan::{LastAct, VIEWS_CHANGE};
 use super::services::Habits;
 use super::workload;
 use super::world::{Bytes, Event, World};
@@ -93,8 +92,7 @@ impl World {
             return Ok(());
         }
         let node = self.rng.below(self.plan.replicas as u64) as usize;
-        let longest = if VIEWS_CHANGE { 12 * SECOND } else { 2 * SECOND };
-        let lasts = *self.rng.pick(&[MS, 20 * MS, 200 * MS, 2 * SECOND, longest]);
+        let lasts = *self.rng.pick(&[MS, 20 * MS, 200 * MS, 2 * SECOND, 12 * SECOND]);
         let until = self.now + self.rng.below(lasts) + 1;
         if self.nodes[node].paused_until < self.now {
             self.tally.fault("loop paused");
@@ -172,43 +170,6 @@ impl World {
         }
         let next = self.now + self.rng.below(300 * MS);
         self.schedule(next, Event::Vandal);
-        Ok(())
-    }
-
-    /// The last act: the power of some replicas goes, and comes back.
-    pub fn crash(&mut self) -> Result<(), String> {
-        let LastAct::Crash { replicas, tear, .. } = self.plan.last_act else { return Ok(()) };
-        let first = self.rng.below(self.plan.replicas as u64) as usize;
-        let mut back: Nanos = 0;
-        for k in 0..replicas {
-            let index = (first + k) % self.plan.replicas;
-            let node = &mut self.nodes[index];
-            self.tally.fault("crash");
-            if node.disk.unsynced_bytes() > 0 {
-                self.tally.fault("unsynced data at a crash");
-            }
-            if node.disk.crash(tear) {
-                self.tally.fault("torn write");
-            }
-            node.stop();
-            self.wiretap.forget(index);
-            let gone: Vec<ClientId> =
-                self.connections.iter().filter(|(_, c)| c.node == index).map(|(&connection, _)| connection).collect();
-            for connection in gone {
-                self.schedule(self.now + MS, Event::GoneAtClient { connection });
-            }
-            let at = self.now + self.rng.between(MS, 500 * MS);
-            back = back.max(at);
-            self.schedule(at, Event::Start { node: index });
-        }
-        if self.trace.is_on() {
-            self.trace.line(
-                self.now,
-                "sim",
-                format_args!("{replicas} replicas from {} on lose their power", first + 1),
-            );
-        }
-        self.begin_aftermath_at(back);
         Ok(())
     }
 }

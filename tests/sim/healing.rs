@@ -2,6 +2,7 @@
 //! rest may stay dead, cut off, or half deaf; and everything must come to its end.
 
 use ftq::types::{Digest, Slot};
+use ftq::wire::view::Durability;
 
 use super::chain::Set;
 use super::client::Client;
@@ -43,7 +44,9 @@ impl World {
     fn draw_healed(&mut self) -> Set {
         let n = self.plan.replicas as u64;
         let all: Set = (1 << n) - 1;
-        if !self.plan.faults.change_views() || self.rng.chance(400_000) {
+        // Who forgot something has no vote until all are there.
+        let forgetful = self.plan.durability == Durability::Memory;
+        if !self.plan.faults.change_views() || forgetful || self.rng.chance(400_000) {
             return all;
         }
         for _ in 0..20 {

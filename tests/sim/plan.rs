@@ -5,10 +5,7 @@ use ftq::rng::Rng;
 use ftq::wire::view::{Durability, Policy};
 
 use super::clock::{Nanos, MS, SECOND};
-use super::disk::{Pace, Tear};
-
-/// Whether replicas may go down before the last act, for the group goes on without them.
-pub const VIEWS_CHANGE: bool = true;
+use super::disk::Pace;
 
 /// Which kinds of faults a run may meet.
 #[derive(Clone, Debug)]
@@ -81,25 +78,16 @@ impl Faults {
             mtu_hole: rng.chance(120_000),
             garbage: rng.chance(250_000),
             pauses: rng.chance(200_000),
-            crashes: rng.chance(500_000) && VIEWS_CHANGE,
-            wipes: rng.chance(200_000) && VIEWS_CHANGE,
-            leaves: rng.chance(150_000) && VIEWS_CHANGE,
-            partitions: rng.chance(350_000) && VIEWS_CHANGE,
-            blackouts: rng.chance(100_000) && VIEWS_CHANGE,
+            crashes: rng.chance(500_000),
+            wipes: rng.chance(200_000),
+            leaves: rng.chance(150_000),
+            partitions: rng.chance(350_000),
+            blackouts: rng.chance(100_000),
             late_disk: rng.chance(200_000),
             clients: rng.chance(500_000),
             vandal: rng.chance(150_000),
         }
     }
-}
-
-/// How a run ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LastAct {
-    /// The faults stop; everything must be answered, and all replicas agree (I9).
-    Calm,
-    /// So many replicas lose their power at this moment and come back: nothing answered may be missing (I2).
-    Crash { replicas: usize, at: Nanos, tear: Tear },
 }
 
 /// How clients behave.
@@ -135,7 +123,6 @@ pub struct Plan {
     /// Faults begin here: from the start, or once the group stands.
     pub faults_from: Nanos,
     pub faults_until: Nanos,
-    pub last_act: LastAct,
     pub drift_max_ppm: u64,
     pub disk: Pace,
     pub heartbeat_ms: u64,
@@ -158,7 +145,6 @@ impl Plan {
             faults: Faults::none(),
             faults_from: 0,
             faults_until: 0,
-            last_act: LastAct::Calm,
             drift_max_ppm: 0,
             disk,
             heartbeat_ms: 50,
@@ -174,8 +160,8 @@ impl Plan {
         let mut faults = if faultless { Faults::none() } else { Faults::draw(rng) };
         let durability = if rng.chance(100_000) { Durability::Memory } else { Durability::Disk };
         if durability == Durability::Memory {
-            // What is acknowledged there does not survive a crash.
-            (faults.crashes, faults.wipes, faults.blackouts) = (false, false, false);
+            // What is acknowledged there survives one crash at a time (see `crash`).
+            (faults.wipes, faults.blackouts) = (false, false);
         }
         let faults_until = rng.between(500 * MS, 14 * SECOND);
         let stall = *rng.pick(&[0, 10_000, 100_000]);
@@ -189,7 +175,6 @@ impl Plan {
             faults,
             faults_from: if rng.chance(700_000) { 300 * MS } else { 0 },
             faults_until,
-            last_act: LastAct::draw(rng, replicas, faults_until),
             drift_max_ppm: if rng.chance(200_000) { 50_000 } else { 200 },
             disk: Pace { least_ns: MS / 20, most_ns: slow, stall_ppm: stall, stall_ns: 200 * MS },
             heartbeat_ms: *rng.pick(&[50, 50, 50, 20, 100]),
@@ -259,21 +244,5 @@ impl Load {
             bad_ppm: 0,
             others_ppm: 0,
         }
-    }
-}
-
-impl LastAct {
-    fn draw(rng: &mut Rng, replicas: usize, until: Nanos) -> LastAct {
-        if !rng.chance(200_000) || VIEWS_CHANGE {
-            return LastAct::Calm;
-        }
-        let tear = match rng.below(4) {
-            0 => Tear::Nothing,
-            1 => Tear::Everything,
-            _ => Tear::Sectors(rng.between(50_000, 950_000) as u32),
-        };
-        let all = rng.chance(500_000);
-        let some = rng.between(1, replicas as u64) as usize;
-        LastAct::Crash { replicas: if all { replicas } else { some }, at: rng.between(until / 4, until), tear }
     }
 }

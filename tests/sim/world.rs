@@ -21,14 +21,11 @@ use super::disk::Lane;
 use super::judges::Judges;
 use super::net::Net;
 use super::node::Node;
-use super::plan::{LastAct, Plan};
+use super::plan::Plan;
 use super::streams::{StreamFrame, Streams};
 use super::tally::Tally;
 use super::trace::Trace;
 use super::wiretap::Wiretap;
-
-/// How long a run goes on once replicas came back from a crash.
-const AFTERMATH_NS: Nanos = 1500 * MS;
 
 pub type Bytes = Rc<Vec<u8>>;
 
@@ -61,7 +58,6 @@ pub enum Event {
     Leave { node: usize },
     Part,
     Calm,
-    Crash,
     Look,
 }
 
@@ -193,10 +189,7 @@ impl World {
             let at = self.rng.between(from, until);
             self.schedule(at, Event::Blackout);
         }
-        match self.plan.last_act {
-            LastAct::Calm => self.schedule(until, Event::Calm),
-            LastAct::Crash { at, .. } => self.schedule(at, Event::Crash),
-        }
+        self.schedule(until, Event::Calm);
     }
 
     pub fn schedule(&mut self, at: Nanos, event: Event) {
@@ -265,7 +258,6 @@ impl World {
             Event::Leave { node } => self.on_leave(node),
             Event::Part => self.part(),
             Event::Calm => self.calm(),
-            Event::Crash => self.crash(),
             Event::Look => self.look(),
         }
     }
@@ -288,16 +280,8 @@ impl World {
         !self.faults_over && self.now < self.plan.faults_until
     }
 
-    /// The replicas that crashed will be back by then: the run ends a while later.
-    pub fn begin_aftermath_at(&mut self, back: Nanos) {
-        self.faults_over = true;
-        self.end_at = back + AFTERMATH_NS;
-    }
-
     fn judge_end(&mut self) -> Result<(), String> {
-        if self.plan.last_act == LastAct::Calm {
-            self.judge_healed()?;
-        }
+        self.judge_healed()?;
         let segments: Vec<_> = self.nodes.iter().map(|node| node.disk.segments()).collect();
         let logs: Vec<_> = segments.iter().map(|segments| replay(segments)).collect();
         if let Some(log) = logs.iter().find(|log| log.damaged.is_some()) {

@@ -5,7 +5,7 @@ use super::job::{told, Outcome};
 use super::{Crew, Work};
 use crate::cli::lease::asked;
 use crate::cli::output::complain;
-use crate::client::{leased_items, Answer, Ask, Code, Done, Error, Lease, Receipt, Session};
+use crate::client::{leased_items, Answer, Ask, Code, Done, Error, Lease, Receipt, Session, Withdrawn};
 use crate::wire::operation::{Leased, QueueOperation, Target};
 use std::io;
 use std::process::{Child, ExitStatus};
@@ -121,7 +121,7 @@ impl<'a> Slot<'a> {
     fn step_out(&mut self) -> Option<Lease> {
         let fresh = Session::new(self.session.servers().to_vec(), self.session.timeout());
         let waiting = std::mem::replace(&mut self.session, fresh);
-        if let Some(Ok(answer)) = waiting.withdraw(LEAVE_MAX) {
+        if let Withdrawn::Served(Ok(answer)) = waiting.withdraw(LEAVE_MAX) {
             if let Ok(lease) = only(&answer) {
                 self.give_back(lease.receipt, 0);
             }

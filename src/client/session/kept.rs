@@ -2,10 +2,11 @@
 //! another process asks again for exactly what is unanswered. Its requests have the numbers that their submitter gives
 //! them; nothing is told as seen before the file says so; and it is never given up for another.
 
-use super::{Ask, Session, Stage};
+use super::{Answer, Ask, Session, Stage};
 use crate::client::error::{Done, Error};
 use crate::types::{ClusterId, SessionId};
 use crate::wire::answer::Code;
+use crate::wire::operation::SessionOperation;
 
 /// What is remembered of it here.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,9 +49,17 @@ impl Session {
         }
     }
 
-    /// Submits an operation under its number; numbers follow upon each other.
-    pub fn submit_as(&mut self, number: u64, operation: Vec<u8>) {
-        self.submit_numbered(Ask::Request, number, operation);
+    /// Submits an operation, as this is asked for, under its number; numbers follow upon each other.
+    pub fn submit_as(&mut self, ask: Ask, number: u64, operation: Vec<u8>) {
+        self.submit_numbered(ask, number, operation);
+    }
+
+    /// Ends it, under this number.
+    pub fn end_kept(&mut self, number: u64) -> Result<Answer, Error> {
+        let mut operation = Vec::new();
+        SessionOperation::End.encode(&mut operation);
+        self.submit_as(Ask::Request, number, operation);
+        self.wait()
     }
 
     /// The session is gone, and with it the answers to what an earlier process may have sent.

@@ -19,6 +19,7 @@ mod withdraw;
 
 use self::kept::Kept;
 use self::reach::{PAUSE_MIN, SILENCE};
+pub use self::withdraw::Withdrawn;
 use crate::client::connection::{poll, Connection, PollFd};
 use crate::client::error::Error;
 use crate::client::servers::Server;

@@ -354,20 +354,20 @@ fn a_kept_session_goes_on_under_its_numbers() {
     first.call(Ask::Session, |_| ()).expect("a session");
     let (group, id) = first.opened().expect("it is open");
     first.keep(group, id, 0);
-    (1..=3).for_each(|number| first.submit_as(number, operation(&number.to_string())));
+    (1..=3).for_each(|number| first.submit_as(Ask::Request, number, operation(&number.to_string())));
     while fake.group().executed < 3 {
         first.turn(None, None);
     }
     drop(first);
     let mut second = Session::new(fake.servers.clone(), PATIENT);
     second.keep(group, id, 0);
-    (1..=4).for_each(|number| second.submit_as(number, operation(&number.to_string())));
+    (1..=4).for_each(|number| second.submit_as(Ask::Request, number, operation(&number.to_string())));
     (1..=4).for_each(|_| drop(second.wait().expect("answered")));
     second.end();
     assert_eq!(items(&fake), ["1", "2", "3", "4"]);
     let mut third = Session::new(fake.servers.clone(), Duration::from_millis(200));
     third.keep(ClusterId(group.0 + 1), id, 4);
-    third.submit_as(5, operation("5"));
+    third.submit_as(Ask::Request, 5, operation("5"));
     assert_eq!(third.wait().expect_err("another group").exit_status(), 78);
     {
         let mut group = fake.group();
@@ -376,7 +376,7 @@ fn a_kept_session_goes_on_under_its_numbers() {
     }
     let mut fourth = Session::new(fake.servers.clone(), PATIENT);
     fourth.keep(group, id, 4);
-    fourth.submit_as(5, operation("5"));
+    fourth.submit_as(Ask::Request, 5, operation("5"));
     let error = fourth.wait().expect_err("it is gone");
     assert_eq!((error.exit_status(), error.done()), (79, Done::No), "{error}");
 }

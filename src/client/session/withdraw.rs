@@ -1,16 +1,27 @@
 //! Out of the line: who waits for items and will not wait any longer ends the session, and learns whether it was
 //! served before that.
 
-use super::{Answer, Ask, Entry, Error, Session};
+use super::{Answer, Ask, Entry, Error, Session, State};
 use crate::wire::operation::SessionOperation;
 use std::time::{Duration, Instant};
 
+/// What became of the submission that may have waited.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Withdrawn {
+    /// It was answered before the session ended.
+    Served(Result<Answer, Error>),
+    /// It never will be.
+    Unserved,
+    /// Nobody told in time.
+    Untold,
+}
+
 impl Session {
-    /// Ends the session while the one submission there is may still wait for its answer: that answer, if it was given
-    /// before the end; `None` if it never will be, or if nobody told so within `patience`.
-    pub fn withdraw(mut self, patience: Duration) -> Option<Result<Answer, Error>> {
-        if !self.entries.front().is_some_and(|entry| entry.is_done() || entry.may_be_done()) {
-            return None;
+    /// Ends the session while the one submission there is may still wait for its answer.
+    pub fn withdraw(mut self, patience: Duration) -> Withdrawn {
+        let is_kept = self.kept.is_some();
+        if !self.entries.front().is_some_and(|entry| entry.is_done() || entry.may_be_done() || is_kept) {
+            return Withdrawn::Unserved;
         }
         let until = Instant::now() + patience;
         let mut end = Vec::new();
@@ -19,12 +30,14 @@ impl Session {
         loop {
             // Behind what it ends: with that unanswered and this answered nobody waits any more.
             if let Some(answer) = self.take() {
-                return Some(answer);
+                return Withdrawn::Served(answer);
             }
-            if self.entries.get(1).is_none_or(Entry::is_done) || Instant::now() >= until {
-                return None;
-            }
-            self.turn(None, Some(until));
+            match self.entries.get(1).filter(|end| end.is_done()) {
+                Some(Entry { state: State::Done(Ok(_)), .. }) => return Withdrawn::Unserved,
+                Some(_) => return Withdrawn::Untold,
+                None if Instant::now() >= until => return Withdrawn::Untold,
+                None => self.turn(None, Some(until)),
+            };
         }
     }
 }

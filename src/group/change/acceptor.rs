@@ -56,7 +56,8 @@ impl Change {
     pub(super) fn own_promise(&self, end: LogEnd) -> Promise {
         let voter = self.is_voter();
         let accepted = if voter { self.acceptor.accepted.clone() } else { None };
-        Promise { run: self.me, voter, accepted, end, leaving: self.leaving, remembers: self.remembers.clone() }
+        let (leaving, whole, remembers) = (self.leaving, self.whole, self.remembers.clone());
+        Promise { run: self.me, voter, accepted, end, leaving, whole, remembers }
     }
 
     /// Whoever is heard to know only older views is told the newest, also by one that is not in it: the proposer may
@@ -210,7 +211,8 @@ impl Change {
         } else {
             self.acceptor.heard = Some(view.clone());
         }
-        self.trusted |= view.members.contains(&self.me);
+        let back = view.members.contains(&self.me);
+        (self.trusted, self.whole) = (self.trusted || back, self.whole || back);
         (self.acceptor.promised, self.acceptor.accepted) = (None, None);
         (self.syncing, self.live, self.round) = (None, None, 0);
         if self.proposal.as_ref().is_some_and(|p| p.phase != Phase::Install || p.value.as_ref() != Some(view)) {

@@ -28,7 +28,7 @@ pub use proposer::{next_members, Phase};
 
 use crate::broken::is as is_broken;
 use crate::types::{Epoch, Incarnation, ReplicaId, Run, Slot, Time};
-use crate::wire::view::{Ballot, View};
+use crate::wire::view::{Ballot, Durability, View};
 use acceptor::Syncing;
 use proposer::Proposal;
 
@@ -63,6 +63,8 @@ pub struct Change {
     leaving: bool,
     /// What it once promised and held is still there, or everyone is here who could know better.
     trusted: bool,
+    /// Its log is all that it ever held.
+    whole: bool,
     /// How far members of the newest view were durable in it, as they told this replica.
     remembers: Vec<(ReplicaId, Slot)>,
     /// The last epoch in which this run said READY.
@@ -102,6 +104,7 @@ impl Change {
             live: None,
             leaving: false,
             trusted: true,
+            whole: true,
             remembers: Vec::new(),
             readied: None,
         }
@@ -134,9 +137,14 @@ impl Change {
 
     /// What was acknowledged here may not have reached the disk (DESIGN 5.6, `--durability memory`): promise and
     /// accepted value stand, but this replica has no vote until every member of the newest view is here, or it is in
-    /// a view again.
+    /// a view again; and until then the end of its log tells nothing without those of all others.
     pub fn distrust(&mut self) {
-        self.trusted = false;
+        (self.trusted, self.whole) = (false, false);
+    }
+
+    /// Whether its log is all that it ever held.
+    pub fn is_whole(&self) -> bool {
+        self.whole
     }
 
     pub fn is_trusted(&self) -> bool {
@@ -157,9 +165,11 @@ impl Change {
         recorded && !self.is_frozen()
     }
 
-    /// How far each of these was durable in the newest view, as they said.
+    /// How far each of these was durable in the newest view, as they said. Where operations are acknowledged from
+    /// memory, what they said counts that, and their disks may hold less.
     pub fn remember(&mut self, durable: Vec<(ReplicaId, Slot)>) {
-        self.remembers = durable;
+        let on_disk = self.acceptor.newest().is_some_and(|view| view.durability == Durability::Disk);
+        self.remembers = if on_disk { durable } else { Vec::new() };
     }
 
     /// The last sign of a ballot of another proposer for this decree.
@@ -176,7 +186,7 @@ impl Change {
         }
         let live = self.live.map(|(ballot, _)| ballot);
         let mut hasher = twox_hash::XxHash3_64::with_seed(0);
-        let own = (self.round, live, self.leaving, self.trusted, &self.remembers, self.readied);
+        let own = (self.round, live, self.leaving, self.trusted, self.whole, &self.remembers, self.readied);
         (self.me, &self.acceptor, proposal, &self.syncing, own).hash(&mut hasher);
         hasher.finish()
     }

@@ -142,6 +142,9 @@ impl Change {
             proposal.value = Some(value);
             return self.start_accept(out);
         }
+        if !proposal.knows_all(&e) {
+            return;
+        }
         let ends = proposal.promises.values().filter(counted).filter(|p| !is_broken("own-base") || p.run == self.me);
         let Some(base) = ends.map(|p| p.end).max() else { return };
         let members = proposal.members(&e, around);
@@ -317,6 +320,15 @@ impl Proposal {
         let counted =
             self.promises.values().filter(|p| p.voter && votes(e, p.run) && !self.left_out.contains(&p.run.id));
         Ranks::of(counted.filter_map(|p| e.rank_of(p.run.id)))
+    }
+
+    /// Whether what was committed in e must be in one of the promised logs: a quorum of them is all that its replicas
+    /// ever held, or there is no other log. What one replica forgot any other member may know.
+    fn knows_all(&self, e: &View) -> bool {
+        let there = |m: &Run| self.promises.get(&m.id).filter(|p| p.run.birth == m.birth);
+        let counts = |m: &Run| there(m).is_some_and(|p| p.voter && !self.left_out.contains(&m.id));
+        let whole = e.members.iter().filter(|m| counts(m) && there(m).is_some_and(|p| p.whole));
+        is_quorum(e, Ranks::of(whole.filter_map(|m| e.rank_of(m.id)))) || e.members.iter().all(counts)
     }
 
     /// Whose logs reach the base and are the same there.

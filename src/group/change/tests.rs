@@ -68,6 +68,7 @@ impl Bench {
             accepted,
             end: log_end(end),
             leaving: false,
+            whole: true,
             remembers: Vec::new(),
         };
         self.hear(from, ChangeFrame::Promise { epoch: self.view.epoch, ballot, promise })

@@ -24,6 +24,7 @@ fn chosen(promises: &[(u8, u64, u64)]) -> (Bench, Vec<Action>) {
             accepted: None,
             end: log_end(end),
             leaving: false,
+            whole: true,
             remembers,
         };
         said.extend(bench.hear(id, ChangeFrame::Promise { epoch: bench.view.epoch, ballot, promise }));
@@ -53,6 +54,55 @@ fn a_promise_that_ends_below_what_another_remembers_counts_for_nothing() {
     // Nobody remembers more than there is.
     let (_, said) = chosen(&[(3, 5, 5), (1, 9, 9), (2, 5, 9)]);
     assert_eq!((ids(&said, is_doubt), ids(&said, is_sync)), (vec![], vec![1, 2, 3]));
+}
+
+/// In memory durability, after an unclean stop: what this one forgot any other member may know.
+#[test]
+fn a_log_that_may_have_lost_its_end_counts_for_a_base_only_beside_all_others() {
+    let chosen = |promises: &[(u8, bool)]| {
+        let mut bench = Bench::new(3);
+        bench.propose();
+        let (ballot, epoch, mut said) = (bench.ballot(1, 3), bench.view.epoch, Vec::new());
+        for &(id, whole) in promises {
+            let promise = Promise { whole, ..promise_of(&bench, id, 5) };
+            said.extend(bench.hear(id, ChangeFrame::Promise { epoch, ballot, promise }));
+        }
+        // Nobody else is waited for.
+        bench.around.connected.retain(|id, _| promises.iter().any(|(promised, _)| *promised == id.0));
+        bench.change.tick(NOW.after_ns(crate::limits::CHANGE_GATHER_NS), &bench.around, &mut said);
+        said.iter().any(|action| matches!(action, Action::Say { frame, .. } if is_sync(frame)))
+    };
+    assert!(chosen(&[(3, true), (2, true)]));
+    assert!(!chosen(&[(3, true), (2, false)]), "1 may know what 2 forgot");
+    assert!(!chosen(&[(3, false), (2, true)]));
+    assert!(chosen(&[(3, true), (2, false), (1, false)]), "there is no other log");
+    assert!(chosen(&[(3, true), (2, false), (1, true)]));
+    assert!(chosen(&[(3, false), (2, false), (1, false)]));
+}
+
+#[test]
+fn who_forgot_says_so_until_it_is_in_a_view_again() {
+    let mut bench = Bench::new(1);
+    bench.change.distrust();
+    assert!(!bench.change.is_voter());
+    let around = bench.around.clone();
+    bench.change.look_for_all(&around);
+    assert!(bench.change.is_voter() && !bench.change.own_promise(bench.end).whole, "all are here, and it forgot");
+    bench.change.readied = Some(Epoch(1));
+    bench.hear(3, ChangeFrame::Install { view: bench.value(bench.ballot(1, 3), &[1, 2, 3], 5) });
+    assert!(bench.change.own_promise(bench.end).whole);
+}
+
+fn promise_of(bench: &Bench, id: u8, end: u64) -> Promise {
+    Promise {
+        run: bench.member(id),
+        voter: true,
+        accepted: None,
+        end: log_end(end),
+        leaving: false,
+        whole: true,
+        remembers: Vec::new(),
+    }
 }
 
 #[test]

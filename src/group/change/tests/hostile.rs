@@ -45,7 +45,15 @@ fn value(round: u64, id: u8, members: &[u8], base: u64) -> View {
 }
 
 fn promise_of(id: u8, slot: u64, accepted: Option<(Ballot, View)>) -> Promise {
-    Promise { run: run_of(id), voter: id <= 3, accepted, end: end(slot), leaving: false, remembers: Vec::new() }
+    Promise {
+        run: run_of(id),
+        voter: id <= 3,
+        accepted,
+        end: end(slot),
+        leaving: false,
+        whole: true,
+        remembers: Vec::new(),
+    }
 }
 
 /// A replica whose log ends at slot 5.
