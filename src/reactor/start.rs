@@ -213,8 +213,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     let poll = Poll::new().map_err(|e| Exit::system("watch for events", &e))?;
     let disk = Disk::new(directory, options.disk, SEGMENT_BYTES)?;
     logger.log(Level::Info, &greeting(options, &own.address.to_string(), &disk));
-    let now = os::now();
-    let mut out = Outbox::default();
+    let (now, mut out) = (os::now(), Outbox::default());
     let replica = recover(config, found, &mut out);
     let (wheel, notifier) = (Wheel::new(now), Notifier::new(now));
     Ok(Reactor {

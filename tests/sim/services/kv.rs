@@ -1,6 +1,6 @@
 //! The key-value store. The model keeps every state there ever was. Beside it the causal judge: each value tells which
-//! versions its writer knew of, so whoever reads it knows of them, too, and is never shown an older one by a replica that
-//! says that it has taken in all that is named (the bad patterns of Bouajjani et al., 2017, on unique values).
+//! versions its writer knew of, so whoever reads it knows of them, too, and is never shown an older one by a replica
+//! that says that it has taken in all that is named (bad patterns on unique values: Bouajjani et al., 2017).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,6 @@ use ftq::limits::KV_ADDRESSES_MAX;
 use ftq::rng::Rng;
 use ftq::types::{GroupTime, ReplicaId, Slot};
 use ftq::wire::answer::{split, Code};
-use ftq::wire::codec::Put;
 use ftq::wire::kv::{Clock, Condition, Found, KvOperation, KvQuery, Listed, Needs, Outcome, Written};
 use serde_json::{json, Value};
 
