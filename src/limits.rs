@@ -129,6 +129,14 @@ pub const CLIENT_UNSENT_BYTES_MAX: usize = 4 << 20;
 /// A connection that has not said HELLO by then is closed.
 pub const CLIENT_HELLO_WAIT_MS: u64 = 10_000;
 
+/// Clients that send single datagrams, known at once to one replica.
+pub const GUESTS_MAX: usize = 4096;
+/// One of these that speaks for a session is gone after this silence, and any other after this.
+pub const GUEST_IDLE_MS: u64 = 120_000;
+pub const GUEST_PASSING_MS: u64 = 10_000;
+/// Requests of one that wait for their answers; of more the oldest are forgotten.
+pub const GUEST_PENDING_MAX: usize = 64;
+
 /// Bytes of requests that wait to be packed before a replica stops reading from its clients.
 pub const PENDING_BYTES_MAX: usize = 1 << 20;
 

@@ -13,13 +13,16 @@ use ftq::types::{Birth, Digest, Epoch, GroupTime, Incarnation, Run};
 use ftq::types::{ClientId, Dest, ReplicaId, RequestNumber, SessionId, Slot};
 use ftq::wire::answer::Code;
 use ftq::wire::bundle::Bundler;
+use ftq::wire::chat::{ChatOperation, ChatQuery, MessageNumber};
 use ftq::wire::client::{Admin, ToReplica, VERSION};
+use ftq::wire::client_datagram::encode_request;
 use ftq::wire::digest::slot_digest;
 use ftq::wire::kv::{Condition, KvOperation, KvQuery, Needs};
 use ftq::wire::operation::{
     Cap, Items, PushOptions, QueueOperation, QueueQuery, Receipt, SessionOperation, Target, RECEIPTS_PER_SLOT,
     WAIT_FOR_EVER_MS,
 };
+use ftq::wire::stock::{Availability, StockOperation, StockQuery};
 use ftq::wire::stream::{Fetch, Frame, Position, Record, Sender};
 use std::collections::VecDeque;
 use std::fs;
@@ -98,6 +101,7 @@ fn write_all() {
     for (target, seeds) in [
         ("datagram", datagram_seeds()),
         ("client_frame", client_seeds()),
+        ("client_datagram", client_datagram_seeds()),
         ("stream_frame", stream_seeds()),
         ("log_replay", log_seeds()),
         ("apply", apply_seeds()),
@@ -235,6 +239,27 @@ fn client_seeds() -> Seeds {
     ]
 }
 
+/// The same conversation in datagrams, with room for answers and without, and of two clients at once.
+fn client_datagram_seeds() -> Seeds {
+    let script = |ports: u8, room: usize| {
+        let mut script = Vec::new();
+        for port in 0..ports {
+            for frame in client_frames() {
+                let mut datagram = Vec::new();
+                let session = SessionId { slot: Slot(1), position: 0, digest: 0 };
+                encode_request(&mut datagram, session, port == 1, &frame, room);
+                script.push(port);
+                script.extend((datagram.len() as u16).to_be_bytes());
+                script.extend(datagram);
+            }
+        }
+        script
+    };
+    let mut cut = script(1, 0);
+    cut.truncate(cut.len() / 2 + 1);
+    vec![("roomy", script(1, 300)), ("narrow", script(1, 0)), ("two", script(2, 100)), ("cut", cut)]
+}
+
 /// What the follower of `bodies::stream_frame` may hear, and what a source may be asked.
 fn stream_seeds() -> Seeds {
     let number = STREAM_NUMBER;
@@ -347,6 +372,54 @@ fn the_life_is_lived() {
     assert_eq!(codes, expected);
 }
 
+/// What two sessions say to each other; queries among it.
+fn chatting() -> Vec<(u8, Vec<u8>)> {
+    let wait = ChatOperation::Receive { queued: false, wait_ms: 1000 };
+    let told = [
+        (0, ChatOperation::Create { name: "alice" }),
+        (1, ChatOperation::Create { name: "bob" }),
+        (0, wait),
+        (1, ChatOperation::Send { to: "alice", text: "one \u{e9}" }),
+        (0, ChatOperation::Logout),
+        (1, ChatOperation::Send { to: "alice", text: "two" }),
+        (0, ChatOperation::Login { name: "alice" }),
+        (1, wait),
+        (0, ChatOperation::Receive { queued: true, wait_ms: 0 }),
+        (1, ChatOperation::Send { to: "alice", text: "three" }),
+        (0, ChatOperation::Confirm { upto: MessageNumber(2) }),
+        (1, ChatOperation::Delete),
+        (0, ChatOperation::Send { to: "bob", text: "" }),
+    ];
+    let mut chatting: Vec<(u8, Vec<u8>)> = Vec::new();
+    for (session, operation) in told {
+        chatting.push((session, Vec::new()));
+        operation.encode(&mut chatting.last_mut().expect("just pushed").1);
+    }
+    for pattern in ["", "a|b", "(", ".*e$"] {
+        chatting.push((0, Vec::new()));
+        ChatQuery::Accounts { pattern, after: "" }.encode(&mut chatting.last_mut().expect("just pushed").1);
+    }
+    chatting
+}
+
+fn stocktaking() -> Vec<Vec<u8>> {
+    let (mut list, name) = (Vec::new(), "Site, \"A\"");
+    let mut add = |write: &dyn Fn(&mut Vec<u8>)| {
+        list.push(Vec::new());
+        write(list.last_mut().expect("just pushed"));
+    };
+    add(&|out| StockOperation::New { name, zip: "02138" }.encode(out));
+    add(&|out| StockOperation::Set { name, to: Availability::Count(3) }.encode(out));
+    add(&|out| StockOperation::Change { name, by: -2 }.encode(out));
+    add(&|out| StockOperation::Change { name, by: i64::MIN }.encode(out));
+    add(&|out| StockOperation::Set { name, to: Availability::Flag(true) }.encode(out));
+    add(&|out| StockQuery::List { after: "" }.encode(out));
+    add(&|out| StockQuery::View { name }.encode(out));
+    add(&|out| StockQuery::History { name, from: 1 }.encode(out));
+    add(&|out| StockOperation::Delete { name }.encode(out));
+    list
+}
+
 fn apply_seeds() -> Seeds {
     let mut orderly = Vec::new();
     put_entry(&mut orderly, 1, &[]);
@@ -378,6 +451,13 @@ fn apply_seeds() -> Seeds {
     for (n, operation) in key_operations().iter().enumerate() {
         put_entry(&mut keys, (n as u8) << 2 | 2, operation);
     }
+    let (mut chat, mut stock) = (Vec::new(), Vec::new());
+    [1, 5].iter().for_each(|&kind| put_entry(&mut chat, kind, &[]));
+    put_entry(&mut stock, 1, &[]);
+    for (n, (session, operation)) in chatting().iter().enumerate() {
+        put_entry(&mut chat, session << 6 | ((n as u8 / 2) & 15) << 2 | 2, operation);
+    }
+    stocktaking().iter().enumerate().for_each(|(n, bytes)| put_entry(&mut stock, (n as u8 & 15) << 2 | 2, bytes));
     let mut state = ftq::replica::machine::Machine::new().snapshot();
     state[0] ^= 0;
     vec![
@@ -387,6 +467,8 @@ fn apply_seeds() -> Seeds {
         ("a_life", lived),
         ("keys", keys),
         ("a_snapshot", state),
+        ("a_chat", chat),
+        ("a_stock", stock),
     ]
 }
 

@@ -56,6 +56,7 @@ struct Settings {
     timeout: Duration,
     key: Option<Vec<u8>>,
     stale: bool,
+    datagrams: bool,
     style: Style,
     help: bool,
     version: bool,
@@ -68,6 +69,7 @@ impl Settings {
             timeout: Duration::from_secs(10),
             key: std::env::var_os("FTQ_KEY").filter(|key| !key.is_empty()).map(OsString::into_vec),
             stale: false,
+            datagrams: false,
             style: Style::default(),
             help: false,
             version: false,
@@ -82,6 +84,7 @@ impl Settings {
                 "timeout" => self.timeout = seconds(value).ok_or("the timeout is a number of seconds")?,
                 "key" => self.key = Some(value.to_vec()),
                 "stale" => self.stale = true,
+                "udp" => self.datagrams = true,
                 "json" => self.style.json = true,
                 "null" => self.style.null = true,
                 "escape" => self.style.escape = true,
@@ -101,7 +104,11 @@ impl Settings {
             Some(servers) => servers.clone(),
             None => Server::defaults()?,
         };
-        Ok(Session::new(servers, self.timeout))
+        let mut session = Session::new(servers, self.timeout);
+        if self.datagrams {
+            session.use_datagrams();
+        }
+        Ok(session)
     }
 }
 

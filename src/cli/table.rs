@@ -162,6 +162,7 @@ pub const GLOBAL: &[Known] = &[
     Known { letter: b'k', name: "key", value: "FILE", summary: "the group's key (not supported by this version)" },
     Known { letter: b't', name: "timeout", value: "SECS", summary: "how long to keep trying (10); 0: one attempt" },
     Known { letter: 0, name: "stale", value: "", summary: "reads may be answered by a replica alone" },
+    Known { letter: 0, name: "udp", value: "", summary: "requests as single datagrams, where they fit one" },
     Known { letter: b'j', name: "json", value: "", summary: "one JSON object a line" },
     Known { letter: b'0', name: "null", value: "", summary: "items are separated by NUL, not newline" },
     Known { letter: b'e', name: "escape", value: "", summary: "items are escaped, both ways" },

@@ -1,13 +1,14 @@
 //! One connection to one replica: bytes out, frames in, never blocking once it stands. Who owns it polls it, and
 //! reads while there is something to write: a replica whose answers nobody reads stops reading requests.
 
+use crate::client::datagrams::Datagrams;
 use crate::client::servers::Server;
 use crate::wire::client::{first_frame, ToClient, ToReplica, VERSION};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes asked of the kernel at once.
 const READ_BYTES: usize = 256 << 10;
@@ -16,6 +17,7 @@ const READ_BYTES: usize = 256 << 10;
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Udp(Box<Datagrams>),
 }
 
 /// A stream to a replica, with what is yet to be written and what was read but not looked at.
@@ -47,29 +49,59 @@ impl Connection {
                 Stream::Tcp(stream)
             }
         };
+        Ok(Connection::over(stream))
+    }
+
+    /// The same by single datagrams, where the server has an address; a socket of this host is connected to.
+    pub fn by_datagrams(server: &Server, patience: Duration) -> io::Result<Connection> {
+        match server {
+            Server::Unix(_) => Connection::connect(server, patience),
+            Server::Tcp(_) => Ok(Connection::over(Stream::Udp(Box::new(Datagrams::connect(server)?)))),
+        }
+    }
+
+    fn over(stream: Stream) -> Connection {
         let received = vec![0; READ_BYTES];
         let mut connection = Connection { stream, unsent: Vec::new(), sent: 0, received, begin: 0, end: 0 };
         connection.send(&ToReplica::Hello { version: VERSION });
-        Ok(connection)
+        connection
+    }
+
+    /// When something is to be sent again.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.stream {
+            Stream::Udp(datagrams) => datagrams.deadline(),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
     }
 
     /// Puts a frame behind what is yet to be written.
     pub fn send(&mut self, frame: &ToReplica<'_>) {
-        frame.encode(&mut self.unsent);
+        match &mut self.stream {
+            Stream::Udp(datagrams) => datagrams.send(frame),
+            Stream::Tcp(_) | Stream::Unix(_) => frame.encode(&mut self.unsent),
+        }
     }
 
     /// Bytes that the kernel has not taken yet.
     pub fn unsent_bytes(&self) -> usize {
-        self.unsent.len() - self.sent
+        match &self.stream {
+            Stream::Udp(datagrams) => datagrams.unsent_bytes(),
+            Stream::Tcp(_) | Stream::Unix(_) => self.unsent.len() - self.sent,
+        }
     }
 
     /// Writes what the kernel takes.
     pub fn flush(&mut self) -> io::Result<()> {
+        if let Stream::Udp(datagrams) = &mut self.stream {
+            return datagrams.flush(Instant::now());
+        }
         while self.sent < self.unsent.len() {
             let rest = &self.unsent[self.sent..];
             let written = match &mut self.stream {
                 Stream::Tcp(stream) => stream.write(rest),
                 Stream::Unix(stream) => stream.write(rest),
+                Stream::Udp(_) => unreachable!("its frames are not kept here"),
             };
             match written {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -91,6 +123,12 @@ impl Connection {
             self.end -= self.begin;
             self.begin = 0;
         }
+        if let Stream::Udp(datagrams) = &mut self.stream {
+            self.received.truncate(self.end);
+            let received = datagrams.receive(&mut self.received);
+            self.end = self.received.len();
+            return received.map(|()| false);
+        }
         if self.end == self.received.len() {
             self.received.resize(self.end * 2, 0);
         }
@@ -99,6 +137,7 @@ impl Connection {
             let read = match &mut self.stream {
                 Stream::Tcp(stream) => stream.read(room),
                 Stream::Unix(stream) => stream.read(room),
+                Stream::Udp(_) => unreachable!("handled above"),
             };
             match read {
                 Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection was closed")),
@@ -130,6 +169,7 @@ impl Connection {
         let fd = match &self.stream {
             Stream::Tcp(stream) => stream.as_raw_fd(),
             Stream::Unix(stream) => stream.as_raw_fd(),
+            Stream::Udp(datagrams) => return PollFd::new(datagrams.fd(), true, false),
         };
         PollFd::new(fd, true, self.unsent_bytes() > 0)
     }

@@ -26,6 +26,7 @@
 
 pub mod chat;
 pub mod connection;
+mod datagrams;
 pub mod error;
 #[doc(hidden)]
 pub mod fake;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::broken::is as is_broken;
-use crate::group::change::{Acceptor, Action, LogEnd, Surroundings};
+use crate::group::change::{Acceptor, Action, LogEnd, Phase, Surroundings};
 use crate::group::complain::{Sight, Verdict};
 use crate::group::due::{self, Scene, Why};
 use crate::group::order::Regular;
@@ -137,6 +137,11 @@ impl Group {
         let undamped = around.joining.clone();
         self.let_in(&mut around, &ready);
         self.change.look_for_all(&around);
+        if self.change.proposing().is_some_and(|(_, phase)| phase == Phase::Install) {
+            let tag = self.newest()?.tag();
+            let there: Vec<Run> = self.detect.all_heard(now).filter(|p| p.tag == tag).map(|p| p.run).collect();
+            there.into_iter().for_each(|run| self.change.heard_in_newest(run));
+        }
         self.change.tick(now, &around, out);
         for run in self.not_following(now, &around) {
             self.change.leave_out(run.id, &around, out);
@@ -278,6 +283,14 @@ impl Group {
     /// What this replica's disk holds may be less than it once said.
     pub fn distrust(&mut self) {
         self.change.distrust();
+    }
+
+    /// Whether this run said that it was asked to stop.
+    pub fn is_leaving(&self, run: Run) -> bool {
+        if run == self.me {
+            return self.leaving;
+        }
+        self.detect.peer(run.id).is_some_and(|p| p.run == run && p.status.leaving)
     }
 
     /// From now on this replica asks to be left out.

@@ -8,6 +8,7 @@ pub mod clients;
 pub mod disk;
 pub mod exit;
 pub mod fault;
+pub mod guests;
 pub mod http;
 pub mod logger;
 pub mod options;
@@ -30,12 +31,13 @@ use clients::Clients;
 use disk::{Disk, Outcome, SnapshotWriter};
 use exit::Exit;
 use fault::{FaultInput, Faults};
+use guests::Guests;
 use http::metrics::{page, Sources};
 use http::Http;
 use logger::Logger;
 use os::{Alarm, Asked, Notifier, Signals};
 use peers::Peers;
-use udp::Udp;
+use udp::{Source, Udp};
 use wheel::Wheel;
 
 const DATAGRAMS: Token = Token(0);
@@ -73,6 +75,7 @@ pub struct Reactor {
     out: Outbox,
     udp: Udp,
     clients: Clients,
+    guests: Guests,
     http: Option<Http>,
     peers: Peers,
     disk: Disk,
@@ -176,6 +179,7 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         if self.udp.has_more()
+            || self.guests.has_more()
             || self.disk.has_more()
             || self.peers.has_more()
             || self.clients.has_more(self.replica.accepts())
@@ -185,7 +189,8 @@ impl Reactor {
         }
         let delayed = self.faults.as_ref().and_then(|(_, faults)| faults.deadline());
         let http = self.http.as_ref().and_then(Http::deadline);
-        let own = [self.notifier.deadline(), self.stop_at, delayed, self.peers.deadline(), http];
+        let own =
+            [self.notifier.deadline(), self.stop_at, delayed, self.peers.deadline(), self.guests.deadline(), http];
         let deadlines = [self.replica.deadline(), self.wheel.next()].into_iter().chain(own);
         let next = deadlines.flatten().min()?;
         let wait_ns = next.since_ns(now);
@@ -196,11 +201,20 @@ impl Reactor {
     }
 
     fn hand_datagrams(&mut self, now: Time) {
-        let Reactor { udp, replica, out, .. } = self;
+        let Reactor { udp, guests, replica, out, .. } = self;
         for id in udp.take_refused() {
             replica.step(now, Input::Unreachable(id), out);
         }
-        udp.receive(|from, bytes| replica.step(now, Input::Datagram { from, bytes }, out));
+        guests.expire(now);
+        for client in guests.take_gone() {
+            replica.step(now, Input::Gone { client }, out);
+        }
+        udp.receive(|from, bytes| match from {
+            Source::Replica(from) => replica.step(now, Input::Datagram { from, bytes }, out),
+            Source::Client(from) => {
+                guests.on_datagram(now, from, bytes, replica.accepts(), |input| replica.step(now, input, out));
+            }
+        });
     }
 
     fn hand_durable(&mut self, now: Time) -> Result<(), Exit> {
@@ -285,7 +299,8 @@ impl Reactor {
     fn log_status(&self) {
         let datagrams = format!("{} connections; datagrams: {}", self.clients.count(), self.udp.counters);
         let frames = format!("{} streams; frames: {}", self.peers.count(), self.peers.counters);
-        for line in self.replica.report().into_iter().chain([datagrams, frames]) {
+        let guests = format!("{} clients by datagrams: {}", self.guests.count(), self.guests.counters);
+        for line in self.replica.report().into_iter().chain([datagrams, frames, guests]) {
             self.logger.log(Level::Info, &line);
         }
     }
@@ -327,12 +342,17 @@ impl Reactor {
         let mut to_http = Vec::new();
         for (client, bytes) in clients.drain(..) {
             match &self.http {
+                _ if Guests::is_guest(client) => self.guests.queue(client, &bytes),
                 Some(http) if http.is_client(client) => to_http.push(bytes),
                 _ => self.clients.queue(client, bytes),
             }
         }
         let http_ends = self.http.as_ref().is_some_and(|http| hang_up.iter().any(|&client| http.is_client(client)));
-        hang_up.drain(..).for_each(|client| self.clients.hang_up(client));
+        for client in hang_up.drain(..) {
+            self.guests.hang_up(client);
+            self.clients.hang_up(client);
+        }
+        self.udp.answer(&self.guests.take_answers());
         self.clients.flush(self.poll.registry(), now, &mut self.wheel);
         let something_happened = !notes.is_empty();
         for (level, note) in notes.drain(..) {

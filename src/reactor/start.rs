@@ -15,6 +15,7 @@ use crate::reactor::clients::Clients;
 use crate::reactor::disk::{self, Directory, Disk, Found, SnapshotWriter};
 use crate::reactor::exit::{self, Exit};
 use crate::reactor::fault::{FaultInput, Faults};
+use crate::reactor::guests::Guests;
 use crate::reactor::http::Http;
 use crate::reactor::logger::Logger;
 use crate::reactor::options::{self, BookSource, Command, Environment, LabOptions, Options};
@@ -172,13 +173,11 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     os::raise_open_files();
     let entropy = os::entropy().map_err(|e| Exit::system("get entropy", &e))?;
     let mut seeds = Rng::new(entropy);
-    let faults = match options.fault_fd {
-        Some(fd) => {
-            let input = FaultInput::new(fd).map_err(|e| Exit::usage(format!("--fault-fd {fd}: {e}")))?;
-            Some((input, Faults::new(seeds.next_u64())))
-        }
-        None => None,
-    };
+    let faults = options.fault_fd.map(|fd| {
+        let input = FaultInput::new(fd).map_err(|e| Exit::usage(format!("--fault-fd {fd}: {e}")))?;
+        Ok::<_, Exit>((input, Faults::new(seeds.next_u64())))
+    });
+    let faults = faults.transpose()?;
     let directory = Directory::open(&options.data)?;
     let mut found = directory.read(options.id)?;
     set_damaged_aside(&directory, &mut found, logger)?;
@@ -222,6 +221,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         out,
         udp,
         clients,
+        guests: Guests::new(options.insecure),
         http,
         peers,
         disk,

@@ -16,6 +16,7 @@ use crate::reactor::exit::Exit;
 use crate::reactor::fault::{Fate, Faults};
 use crate::reactor::os::{get_option, set_option};
 use crate::types::{Dest, ReplicaId, Time};
+use crate::wire::client_datagram::is_of_client;
 
 /// Datagrams taken with one system call.
 const BATCH: usize = 32;
@@ -58,6 +59,14 @@ impl fmt::Display for UdpCounters {
     }
 }
 
+/// Where a datagram came from, by what it says it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// An address of the book.
+    Replica(IpAddr),
+    Client(SocketAddr),
+}
+
 /// The connected socket to one peer.
 #[derive(Debug)]
 struct Link {
@@ -86,7 +95,7 @@ impl Udp {
         let address = located.iter().find(|l| l.id == own).expect("checked when the book was read").address;
         let unusable = |e: io::Error| Exit::unavailable(format!("cannot use UDP port {address}: {e}"));
         let socket = UdpSocket::bind(address).map_err(unusable)?;
-        set_up(&socket).map_err(unusable)?;
+        set_up(&socket).and_then(|()| allow_fragments(&socket)).map_err(unusable)?;
         let connect = |peer: &Located| -> io::Result<Link> {
             let socket = UdpSocket::bind(SocketAddr::new(address.ip(), 0))?;
             set_up(&socket)?;
@@ -164,7 +173,7 @@ impl Udp {
     }
 
     /// Hands over what waits, up to a bound.
-    pub fn receive(&mut self, mut hand_over: impl FnMut(IpAddr, &[u8])) {
+    pub fn receive(&mut self, mut hand_over: impl FnMut(Source, &[u8])) {
         for _ in 0..BATCHES_PER_TURN {
             if !self.more {
                 return;
@@ -173,7 +182,7 @@ impl Udp {
         }
     }
 
-    fn receive_batch(&mut self, hand_over: &mut impl FnMut(IpAddr, &[u8])) {
+    fn receive_batch(&mut self, hand_over: &mut impl FnMut(Source, &[u8])) {
         // SAFETY: all three are plain numbers and pointers, for which zeros are good values.
         let (mut vectors, mut names, mut headers): (
             [libc::iovec; BATCH],
@@ -200,9 +209,24 @@ impl Udp {
         self.more = count as usize == BATCH;
         for (k, header) in headers[..count as usize].iter().enumerate() {
             self.counters.received += 1;
-            match source(&names[k]).filter(|ip| self.known.binary_search(ip).is_ok()) {
-                Some(ip) => hand_over(ip, &self.buffers[k * BUFFER_BYTES..][..header.msg_len as usize]),
-                None => self.counters.strangers += 1,
+            let bytes = &self.buffers[k * BUFFER_BYTES..][..header.msg_len as usize];
+            match source(&names[k]) {
+                Some(from) if is_of_client(bytes) => hand_over(Source::Client(from), bytes),
+                Some(from) if self.known.binary_search(&from.ip()).is_ok() => {
+                    hand_over(Source::Replica(from.ip()), bytes);
+                }
+                _ => self.counters.strangers += 1,
+            }
+        }
+    }
+
+    /// Answers clients. What cannot leave at once is lost: who asked asks again.
+    pub fn answer(&mut self, answers: &[(SocketAddr, Vec<u8>)]) {
+        for (to, bytes) in answers {
+            match self.socket.send_to(bytes, to) {
+                Ok(_) => self.counters.sent += 1,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.counters.full += 1,
+                Err(_) => self.counters.failed += 1,
             }
         }
     }
@@ -290,15 +314,27 @@ fn set_up(socket: &UdpSocket) -> io::Result<()> {
     }
 }
 
+/// Answers to clients go however long they are: nobody finds out for these what the path carries.
+fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
+    match socket.local_addr()? {
+        SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+        SocketAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT),
+    }
+}
+
 /// The address in a name that the kernel filled in. An IPv4 name is shorter and begins alike.
-fn source(name: &libc::sockaddr_in6) -> Option<IpAddr> {
+fn source(name: &libc::sockaddr_in6) -> Option<SocketAddr> {
     match i32::from(name.sin6_family) {
         libc::AF_INET => {
             // SAFETY: a name of this family is a sockaddr_in, which is smaller.
             let name = unsafe { *(&raw const *name).cast::<libc::sockaddr_in>() };
-            Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr))))
+            let ip = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+            Some(SocketAddr::from((ip, u16::from_be(name.sin_port))))
         }
-        libc::AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(name.sin6_addr.s6_addr)).to_canonical()),
+        libc::AF_INET6 => {
+            let ip = IpAddr::V6(Ipv6Addr::from(name.sin6_addr.s6_addr)).to_canonical();
+            Some(SocketAddr::new(ip, u16::from_be(name.sin6_port)))
+        }
         _ => None,
     }
 }
@@ -320,7 +356,10 @@ mod tests {
         let mut all = Vec::new();
         udp.on_readable();
         while udp.more {
-            udp.receive(|ip, bytes| all.push((ip, bytes.to_vec())));
+            udp.receive(|from, bytes| match from {
+                Source::Replica(ip) => all.push((ip, bytes.to_vec())),
+                Source::Client(from) => panic!("{from} is no client"),
+            });
         }
         all
     }

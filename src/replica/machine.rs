@@ -99,13 +99,18 @@ impl Default for Machine {
 impl Machine {
     /// The state before the first slot.
     pub fn new() -> Machine {
+        Machine::with(service::all())
+    }
+
+    /// The same with these services, each behind the byte that picks it, in the order of these bytes.
+    pub fn with(services: Vec<(u8, Box<dyn Service>)>) -> Machine {
         Machine {
             applied: Slot(0),
             time: GroupTime(0),
             digest: Digest(0),
             answers_digest: 0,
             sessions: Sessions::default(),
-            services: service::all(),
+            services,
             answers: Answers::default(),
         }
     }
@@ -641,6 +646,21 @@ mod tests {
             machine.query(odd, &mut answer);
             assert_eq!(split(&answer).map(|(code, _)| code), Ok(Code::BadRequest));
         }
+    }
+
+    #[test]
+    fn a_snapshot_from_before_there_was_a_service_is_its_first_state() {
+        let (mut old, id) = with_session();
+        old.services.truncate(1);
+        slot(&mut old, &[(id, 1, 0, push("jobs", b"x"))]);
+        let mut machine = Machine::restore(&old.snapshot()).expect("just written");
+        assert_eq!(machine.services.len(), service::all().len());
+        assert_eq!(size(&machine, "jobs"), [0, 1]);
+        let create = [&[byte::CHAT, 1, 5][..], b"alice"].concat();
+        assert_eq!(code(&slot(&mut machine, &[(id, 2, 1, create)])[0]), Code::Ok);
+        // But one that this program does not know is not passed over.
+        old.services.push((200, Box::<Late>::default()));
+        assert!(Machine::restore(&old.snapshot()).is_err());
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Waits {
     }
 
     /// `view 3: {1,2}; replica 3 left: nothing was heard of it; replica 2 joined`, against the last one so told.
-    fn tell(&mut self, view: &View) -> String {
+    fn tell(&mut self, view: &View, was_asked: impl Fn(Run) -> bool) -> String {
         let (before, reasons) = (self.told.replace(view.clone()), std::mem::take(&mut self.complaints));
         let mut text = format!("view {}: {}", view.epoch, view.members_text());
         let before = before.map(|before| before.members).unwrap_or_default();
@@ -44,7 +44,10 @@ impl Waits {
         }
         let has = |members: &[Run], id: ReplicaId| members.iter().any(|run| run.id == id);
         for run in before.iter().filter(|run| !has(&view.members, run.id)) {
-            let reason = reasons.get(&run.id).map(|reason| format!(": {reason}"));
+            let reason = match reasons.get(&run.id) {
+                _ if was_asked(*run) => Some(": it was asked to stop".to_owned()),
+                reason => reason.map(|reason| format!(": {reason}")),
+            };
             text += &format!("; replica {} left{}", run.id, reason.unwrap_or_default());
         }
         for run in view.members.iter().filter(|run| !before.contains(run)) {
@@ -194,7 +197,8 @@ impl Replica {
             if let Some(regular) = self.group.regular().filter(|regular| Some(regular.tag) != before) {
                 let (view, tail) = (&regular.view, self.tail.is_empty());
                 assert!(tail && self.journal.logged() == view.base, "a view begins where every log ends");
-                out.notes.push((Level::Info, self.waits.tell(view)));
+                let text = self.waits.tell(view, |run| self.group.is_leaving(run));
+                out.notes.push((Level::Info, text));
                 self.reads.start_again();
             }
         }
@@ -233,7 +237,8 @@ impl Replica {
         self.compared = Default::default();
         if !view.members.contains(&self.group.me()) {
             let then = if self.leaving.is_some() { "which may stop" } else { "which is to join" };
-            out.notes.push((Level::Info, format!("{}; without this replica, {then}", self.waits.tell(view))));
+            let text = self.waits.tell(view, |run| self.group.is_leaving(run));
+            out.notes.push((Level::Info, format!("{text}; without this replica, {then}")));
         }
     }
 
@@ -298,13 +303,16 @@ mod tests {
         let next = |epoch, members: Vec<Run>| View { epoch: Epoch(epoch), members, ..view.clone() };
         let again = |run: Run| Run { incarnation: Incarnation(run.incarnation.0 + 1), ..run };
         let mut waits = Waits::after(None);
-        assert_eq!(waits.tell(&view), format!("view {}: {{1,2,3}}", view.epoch));
+        assert_eq!(waits.tell(&view, |_| false), format!("view {}: {{1,2,3}}", view.epoch));
         waits.complaints.insert(ReplicaId(2), Reason::Silent);
         let [one, two, three] = [0, 1, 2].map(|k| view.members[k]);
-        let text = waits.tell(&next(7, vec![one, three]));
+        let text = waits.tell(&next(7, vec![one, three]), |_| false);
         assert_eq!(text, "view 7: {1,3}; replica 2 left: nothing was heard of it");
-        let text = waits.tell(&next(8, vec![one, two, again(three)]));
+        let text = waits.tell(&next(8, vec![one, two, again(three)]), |_| false);
         assert_eq!(text, "view 8: {1,2,3}; replica 2 joined; replica 3 was started again");
-        assert_eq!(waits.tell(&next(9, vec![two, again(three)])), "view 9: {2,3}; replica 1 left");
+        let text = waits.tell(&next(9, vec![two, again(three)]), |_| false);
+        assert_eq!(text, "view 9: {2,3}; replica 1 left");
+        let text = waits.tell(&next(10, vec![again(three)]), |run| run == two);
+        assert_eq!(text, "view 10: {3}; replica 2 left: it was asked to stop");
     }
 }

@@ -1,6 +1,13 @@
 //! What is replicated: deterministic state machines fed by committed operations (DESIGN section 8). No IO, no
 //! clock, no map whose order depends on anything but its keys; errors are answers; nothing panics, for a panic on a
 //! committed operation would crash every replica for ever.
+//!
+//! A further one takes a file, a line in [`all`], its byte in `wire::operation::service` and, where it makes the state
+//! larger, a line in `wire::operation::grows`. This one counts:
+//!
+#![doc = "```"]
+#![doc = include_str!("example.rs")]
+#![doc = "```"]
 
 pub mod chat;
 pub mod kv;
@@ -98,4 +105,25 @@ pub trait Service: Send {
     fn restore(&mut self, snapshot: &[u8]) -> Decoded<()>;
     /// Bytes of memory the state takes, roughly: judged at the door against `--memory-limit`.
     fn memory_bytes(&self) -> u64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_stand_in_the_order_of_their_bytes() {
+        let bytes: Vec<u8> = all().iter().map(|&(byte, _)| byte).collect();
+        assert!(bytes.is_sorted_by(|a, b| a < b) && bytes[0] == service::QUEUE, "{bytes:?}");
+    }
+
+    /// The page shows the very code that is run as a test of this documentation.
+    #[test]
+    fn the_manual_shows_the_example() {
+        let code = include_str!("example.rs");
+        let begin = code.find("/// Adds up").expect("the service");
+        let end = code.find("// What a replica does").expect("what is done with it");
+        let page = include_str!("../../man/ftq.7");
+        assert!(page.contains(code[begin..end].trim_end()), "ftq(7) shows another example");
+    }
 }

@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod change;
 pub mod chat;
 pub mod client;
+pub mod client_datagram;
 pub mod codec;
 pub mod datagram;
 pub mod digest;

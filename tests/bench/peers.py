@@ -33,7 +33,7 @@ class Redis:
             command = ["redis-server", "--port", str(port), "--dir", data, "--save", "", "--appendonly", "yes",
                        "--appendfsync", "always"]
             self.processes.append(run(command + (["--replicaof", f"127.0.0.1 {self.port}"] if node else [])))
-        until(lambda: b"connected_slaves:2" in ask(self.port, b"INFO replication\r\n"))
+        until(lambda: ask(self.port, b"INFO replication\r\n").count(b"state=online") == 2)
 
     def steps(self, kind, burst):
         one = command(b"LPUSH", b"q", ITEM) if kind == "push" else command(b"RPOP", b"q")

@@ -3,6 +3,7 @@
 
 use ftq::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, SEGMENT_BYTES};
 use ftq::log::{replay, LogWrite, Record, SegmentNumber, Writer};
+use ftq::reactor::guests::Guests;
 use ftq::reactor::http::parse::{Parsed, Parser};
 use ftq::reactor::http::route::route;
 use ftq::replica::follow::{Follow, Got};
@@ -12,20 +13,22 @@ use ftq::types::{Birth, ClusterId, Incarnation, Run};
 use ftq::types::{ClientId, Digest, Epoch, GroupTime, PacketNumber, ReplicaId, RequestNumber, SessionId, Slot, Time};
 use ftq::wire::bundle::Bundler;
 use ftq::wire::client::{first_frame, ToClient, ToReplica, VERSION};
+use ftq::wire::client_datagram::decode_answer;
 use ftq::wire::codec::{Put, Reader};
 use ftq::wire::datagram::{seal, Frame, Header};
 use ftq::wire::digest::slot_digest;
 use ftq::wire::stream::{self, Greeting, Position, Sender};
 use ftq::wire::view::{BookEntry, Durability, Peer, Policy};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// What a target does with its bytes.
 pub type Body = fn(&[u8]);
 
 /// The targets and their names.
-pub const TARGETS: [(&str, Body); 6] = [
+pub const TARGETS: [(&str, Body); 7] = [
     ("datagram", datagram),
     ("client_frame", client_frame),
+    ("client_datagram", client_datagram),
     ("stream_frame", stream_frame),
     ("log_replay", log_replay),
     ("apply", apply),
@@ -153,6 +156,39 @@ pub fn client_frame(mut stream: &[u8]) {
             return;
         }
         stream = &stream[length..];
+    }
+}
+
+/// Datagrams of clients as a script of (port u8, length u16, bytes), through their table to a group of one: what is
+/// answered is never more, in number and bytes, than what came.
+pub fn client_datagram(script: &[u8]) {
+    let (mut driven, mut guests) = (Driven::start(config(1, 1)), Guests::new(false));
+    let (mut came, mut went) = ((0, 0), (0, 0));
+    let mut r = Reader::new(script);
+    while let (Ok(port), Ok(length)) = (r.u8("port"), r.u16("length")) {
+        let bytes = r.take(usize::from(length).min(r.remaining()), "bytes").expect("no more than there is");
+        let from = SocketAddr::from(([127, 0, 0, 1], u16::from(port % 4)));
+        let mut handed = Vec::new();
+        guests.on_datagram(driven.now, from, bytes, true, |input| match input {
+            Input::Frame { client, frame } => handed.push((client, frame.to_vec())),
+            other => panic!("guests hand over {other:?}"),
+        });
+        for (client, frame) in handed {
+            driven.step(Input::Frame { client, frame: &frame });
+            assert!(driven.out.stop.is_none(), "no client stops a replica: {:?}", driven.out.stop);
+            driven.out.clients.iter().for_each(|(client, bytes)| guests.queue(*client, bytes));
+            driven.out.hang_up.iter().for_each(|client| guests.hang_up(*client));
+        }
+        for client in guests.take_gone() {
+            driven.step(Input::Gone { client });
+        }
+        came = (came.0 + 1, came.1 + bytes.len());
+        for (_, answer) in guests.take_answers() {
+            let (_, frame) = decode_answer(&answer).expect("an answer is sound");
+            ToClient::decode(&frame[4..]).expect("and so is its frame");
+            went = (went.0 + 1, went.1 + answer.len());
+        }
+        assert!(went.0 <= came.0 && went.1 <= came.1, "{went:?} for {came:?}");
     }
 }
 

@@ -5,8 +5,10 @@
 mod bad_commands;
 mod bad_frames;
 mod bad_start;
+mod chat;
 mod commands;
 mod completion;
+mod datagrams;
 mod deaths;
 mod failures;
 mod ftqc;
@@ -25,6 +27,7 @@ mod prompt;
 mod relay;
 mod sessions;
 mod shell;
+mod stock;
 mod terminal;
 mod told;
 mod tour;

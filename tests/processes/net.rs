@@ -83,8 +83,12 @@ impl Net {
 
     /// Replaces all rules by these, for datagrams that arrive at a replica.
     fn on_datagrams(&self, rule: &str) {
-        assert!(self.private, "rules need a namespace");
         let rule = if rule.is_empty() { String::new() } else { format!("udp dport {PORT} {rule} counter drop") };
+        self.on_arrival(&rule);
+    }
+
+    fn on_arrival(&self, rule: &str) {
+        assert!(self.private, "rules need a namespace");
         // Made and deleted, so that it is there to be deleted; then made anew.
         let rules = format!(
             "table ip ftq {{\n}}\ndelete table ip ftq\ntable ip ftq {{\n\
@@ -104,6 +108,11 @@ impl Net {
     /// Every datagram is lost with this probability.
     pub fn lose(&self, percent: u8) {
         self.on_datagrams(&if percent == 0 { String::new() } else { format!("numgen random mod 100 < {percent}") });
+    }
+
+    /// Every datagram is lost with this probability, answers to clients too.
+    pub fn lose_everywhere(&self, percent: u8) {
+        self.on_arrival(&format!("meta l4proto udp numgen random mod 100 < {percent} counter drop"));
     }
 
     /// Datagrams of more than `bytes` vanish without a word, while the interface claims to carry 64 KiB.

@@ -66,6 +66,10 @@ fn a_worker_runs_its_command_for_each_item() {
     group.ask(1, &["-e", "push", "jobs", "p\\0q"], "").is(0, "");
     work(&group, &["--wait", "0", "jobs", "--", "sh", "-c", "echo $1; od -An -c", "-", "{}"])
         .is(0, "{}\n   p  \\0   q\n");
+    // It has nothing of the worker's but its output, and a process group of its own.
+    group.ask(1, &["push", "jobs", "x"], "").is(0, "");
+    let script = "ls -l /proc/$$/fd | grep -c socket; set -- $(cat /proc/$$/stat); test $5 = $$ && echo leader";
+    work(&group, &["-j", "3", "--wait=0", "jobs", "--", "sh", "-c", script]).is(0, "0\nleader\n");
     // What no argument can hold is put aside.
     group.ask(1, &["push", "jobs"], "z".repeat(300_000)).is(0, "");
     let buried = work(&group, &["--wait", "0", "jobs", "--", "true", "{}"]);

@@ -258,6 +258,11 @@ impl Session {
         if !self.has_open() {
             return self.disconnect();
         }
+        if e.kind() == io::ErrorKind::Unsupported {
+            // The same server has a stream, on which what is unanswered is asked again.
+            self.datagrams = false;
+            return self.disconnect();
+        }
         let server = &self.servers[self.at];
         let why = if e.kind() == io::ErrorKind::InvalidData {
             self.hopeless += 1;

@@ -139,6 +139,8 @@ pub struct Session {
     connection: Option<Connection>,
     stage: Stage,
     id: SessionId,
+    /// Requests go as single datagrams.
+    datagrams: bool,
     /// The session outlasts this process.
     kept: Option<Kept>,
     /// The group of the present connection; 0 where that is not known.
@@ -197,6 +199,7 @@ impl Session {
             connection: None,
             stage: Stage::Greeting,
             id: SessionId::NONE,
+            datagrams: false,
             kept: None,
             group: ClusterId(0),
             token: RandomState::new().build_hasher().finish() | 1,
@@ -224,6 +227,11 @@ impl Session {
             cautious: false,
             trouble: None,
         }
+    }
+
+    /// From now on requests go as single datagrams, until one or its answer fits none: then over connections.
+    pub fn use_datagrams(&mut self) {
+        self.datagrams = true;
     }
 
     /// Whether more may be submitted without keeping more than a bounded number of bytes and requests.
@@ -367,7 +375,8 @@ impl Session {
         let soon = Instant::now() + LOOK_AGAIN;
         // The server just tried was of no use, and the next one need not be waited for.
         let next = (self.connection.is_none() && self.retry_at.is_none()).then_some(soon);
-        let own = [silent, next, self.retry_at, self.leave_by, over].into_iter().flatten().min();
+        let again = self.connection.as_ref().and_then(Connection::deadline);
+        let own = [silent, next, again, self.retry_at, self.leave_by, over].into_iter().flatten().min();
         [until, own.map(|wake| wake.max(soon))].into_iter().flatten().min()
     }
 

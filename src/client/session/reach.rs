@@ -41,7 +41,8 @@ impl Session {
         };
         // Each server at most once: after the last of them a pause is on.
         while self.connection.is_none() && self.retry_at.is_none() {
-            match Connection::connect(&self.servers[self.at], patience) {
+            let connect = if self.datagrams { Connection::by_datagrams } else { Connection::connect };
+            match connect(&self.servers[self.at], patience) {
                 Ok(connection) => {
                     self.connection = Some(connection);
                     self.stage = Stage::Greeting;

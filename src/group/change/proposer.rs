@@ -254,6 +254,13 @@ impl Change {
         }
     }
 
+    /// This run speaks in the newest view: it has installed it, whatever became of its word.
+    pub fn heard_in_newest(&mut self, run: Run) {
+        if let Some(epoch) = self.acceptor.newest().map(|view| view.epoch) {
+            self.on_installed(run, epoch);
+        }
+    }
+
     pub(super) fn on_refuse(&mut self, promised: Ballot) {
         self.round = self.round.max(promised.round);
         if self.proposal.as_ref().is_some_and(|p| p.ballot < promised && p.phase != Phase::Install) {
