@@ -38,11 +38,14 @@ impl Damping {
     /// One view followed another. Who left of its own will was not put out.
     pub fn on_view(&mut self, now: Time, before: &View, after: &View, left: &dyn Fn(ReplicaId) -> bool) {
         let gone = before.members.iter().map(|m| m.id).filter(|&id| after.rank_of(id).is_none());
-        for id in gone.filter(|&id| !left(id)) {
-            let flaps = self.flaps.get(&id).filter(|f| now.since_ns(f.last) < REJOIN_CALM_NS);
-            let count = flaps.map_or(0, |f| f.count).saturating_add(1);
-            self.flaps.insert(id, Flaps { count, last: now });
-        }
+        gone.filter(|&id| !left(id)).for_each(|id| self.put_out(now, id));
+    }
+
+    /// This one was put out, or could not follow a change that was to let it in: everyone else waited for it.
+    pub fn put_out(&mut self, now: Time, id: ReplicaId) {
+        let flaps = self.flaps.get(&id).filter(|f| now.since_ns(f.last) < REJOIN_CALM_NS);
+        let count = flaps.map_or(0, |f| f.count).saturating_add(1);
+        self.flaps.insert(id, Flaps { count, last: now });
     }
 
     /// The outsiders that are ready in this turn.

@@ -144,6 +144,10 @@ impl Group {
         }
         self.change.tick(now, &around, out);
         for run in self.not_following(now, &around) {
+            // A member that is left out is damped by the view that comes without it.
+            if self.newest().is_some_and(|view| view.rank_of(run.id).is_none()) {
+                self.damping.put_out(now, run.id);
+            }
             self.change.leave_out(run.id, &around, out);
         }
         around.joining = undamped;

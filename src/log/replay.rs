@@ -11,7 +11,7 @@
 use crate::log::index::{Index, Place};
 use crate::log::record::{self, RecordView, Stamp, ALIGN_BYTES};
 use crate::log::writer::{SegmentHeader, SegmentNumber, Tail, SEGMENT_HEADER_BYTES};
-use crate::types::{ReplicaId, Slot};
+use crate::types::{Epoch, ReplicaId, Slot};
 use crate::wire::codec::DecodeError;
 
 /// The log as it was found.
@@ -28,8 +28,9 @@ pub struct Replay<'a> {
     pub synced: Slot,
     /// The newest record's or mark's.
     pub durable_known: Slot,
-    /// The newest record's or mark's.
+    /// The newest record's or mark's, and the epoch in which that was so.
     pub vector: Vec<(ReplicaId, Slot)>,
+    pub vector_epoch: Epoch,
     /// The segments in use, and the highest slot that any record in each has, void or not.
     pub segments: Vec<(SegmentNumber, Slot)>,
     /// Where the records lie.
@@ -136,6 +137,7 @@ impl<'a> Walk<'a> {
         found.synced = record.synced;
         found.durable_known = record.durable_known;
         found.vector.clone_from(&record.vector);
+        found.vector_epoch = record.epoch;
         if record.mark {
             return;
         }

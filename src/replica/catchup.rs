@@ -53,7 +53,10 @@ impl Replica {
             let held = Held { epoch, slot, time, digest, operations };
             assert_eq!(held.slot, self.journal.logged().next(), "what is fetched goes on where the log ends");
             let mut positions = self.positions();
-            positions.epoch = held.epoch;
+            // What is remembered of the members holds for the newest view alone.
+            if positions.epoch != held.epoch {
+                (positions.epoch, positions.vector) = (held.epoch, Vec::new());
+            }
             self.journal.append(number, held.slot, held.time, &[&held.operations], &positions, &mut out.log);
             self.tail.push(held);
         }

@@ -228,8 +228,8 @@ pub struct Replica {
     birth_if_distrusted: Birth,
     /// Once this write is durable the replica stops, for its directory is no longer what it was; and why.
     ending: Option<(WriteNumber, String)>,
-    /// What the log told at start-up of positions.
-    found: Positions,
+    /// The highest slot that the log named as durable anywhere, at start-up.
+    durable_known: Slot,
     leaving: Option<Leaving>,
     now: Time,
     marks: Vec<&'static str>,
@@ -365,16 +365,18 @@ impl Replica {
         }
         let Some(settled) = leaving.settled else { return };
         let alone = self.group.newest().is_none_or(|view| view.members == [self.group.me()]);
-        if alone || self.group.is_let_go(now) || now.since_ns(settled) >= LEAVE_WAIT_NS {
+        let let_go = (alone || self.group.is_let_go(now)) && self.journal.synced() == self.journal.logged();
+        if let_go || now.since_ns(settled) >= LEAVE_WAIT_NS {
             self.journal.hasten_mark();
             self.write_clean(out);
             out.stop.get_or_insert(("asked to stop".into(), 0));
         }
     }
 
-    /// The last word of `meta` in this life: nothing said here is lost.
+    /// The last word of `meta` in this life: nothing said here is lost. It may reach the disk before what is under way.
     fn write_clean(&mut self, out: &mut Outbox) {
-        if self.started && !self.meta.clean && self.group.change().is_whole() {
+        let synced = self.journal.synced() == self.journal.logged();
+        if synced && self.started && !self.meta.clean && self.group.change().is_whole() {
             self.meta.clean = true;
             self.meta.generation += 1;
             let number = self.journal.number();
@@ -400,7 +402,12 @@ impl Replica {
 
     fn positions(&self) -> Positions {
         let Some(regular) = self.group.regular() else {
-            return Positions { committed: self.machine.applied(), ..self.found.clone() };
+            return Positions {
+                epoch: self.group.newest().map_or(Epoch(0), |view| view.epoch),
+                committed: self.machine.applied(),
+                durable_known: self.durable_known,
+                vector: self.group.change().remembers().to_vec(),
+            };
         };
         let (view, commit) = (&regular.view, &regular.commit);
         Positions {

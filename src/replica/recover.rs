@@ -4,12 +4,12 @@ use crate::broken::is as is_broken;
 use crate::group::bootstrap::Founding;
 use crate::group::change::{Acceptor, OldCopy};
 use crate::group::{Group, Settings};
-use crate::log::{Meta, RecordView, Replay, Snapshot};
+use crate::log::{Meta, RecordView, Replay};
 use crate::marks;
 use crate::replica::compare::Compared;
 use crate::replica::door::{Door, Refusal};
 use crate::replica::follow::Follow;
-use crate::replica::journal::{Journal, Positions};
+use crate::replica::journal::Journal;
 use crate::replica::machine::{Machine, Replies};
 use crate::replica::read::Reads;
 use crate::replica::serve::Serve;
@@ -41,12 +41,7 @@ impl Replica {
             journal: Journal::new(&stored.log, &resume, config.segment_bytes),
             store: Store::new(stored.snapshots, carried_bytes),
             arrived: None,
-            found: Positions {
-                epoch: found_epoch(stored.snapshot.as_ref().map(|s| &s.0), &stored.log),
-                committed: stored.log.committed.max(machine.applied()),
-                durable_known: stored.log.durable_known.max(machine.applied()),
-                vector: stored.log.vector.clone(),
-            },
+            durable_known: stored.log.durable_known.max(machine.applied()),
             machine,
             cluster_if_founding: ClusterId(rng.next_u64().max(1)),
             birth_if_distrusted: Birth(rng.next_u64()),
@@ -76,8 +71,8 @@ impl Replica {
             replica.marks.push(marks::DISTRUSTED);
             replica.group.distrust();
         }
-        if replica.group.newest().is_some_and(|view| view.epoch == replica.found.epoch) {
-            replica.group.remember(replica.found.vector.clone());
+        if replica.group.newest().is_some_and(|view| view.epoch == stored.log.vector_epoch) {
+            replica.group.remember(stored.log.vector.clone());
         }
         replica.refusing = Some(Refusal { code: Code::NotPrimary, message: "not primary: starting".into() });
         if let Some(torn) = &stored.log.torn {
@@ -153,11 +148,6 @@ fn restore(stored: &Stored<'_>) -> Result<(Machine, Resume), String> {
         return Err(format!("the snapshot of slot {slot} holds another state than it says"));
     }
     Ok((machine, resume))
-}
-
-fn found_epoch(snapshot: Option<&Snapshot>, log: &Replay<'_>) -> Epoch {
-    let logged = log.records.last().map(|found| found.record.epoch);
-    logged.max(snapshot.map(|snapshot| snapshot.view.epoch)).unwrap_or_default()
 }
 
 fn founding(config: &Config) -> Founding {

@@ -500,6 +500,29 @@ fn who_makes_no_progress_is_left_out_of_the_change() {
     assert_eq!(bench.replicas[1].applied(), bench.replicas[3].applied());
 }
 
+/// What was fetched as an outsider is written in its own epoch: with it goes nothing that was heard in an earlier one,
+/// for in that a member may have held more than it has now, and would be taken for an older copy of itself.
+#[test]
+fn a_record_tells_how_far_members_are_in_its_own_epoch_only() {
+    let mut bench = serving(3, 2);
+    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
+    bench.dead = Dest::one(ReplicaId(1));
+    bench.run_ms(1000);
+    for number in 2..=5 {
+        assert_eq!(push_and_wait(&mut bench, 2, number), [(number, 0)]);
+    }
+    bench.restart(0);
+    bench.run_ms(3000);
+    assert_all_agree(&bench);
+    let segments: Vec<_> = bench.disks[0].segments.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();
+    let found = replay(&segments);
+    let fetched: Vec<_> = found.records.iter().map(|found| &found.record).filter(|r| r.epoch == Epoch(2)).collect();
+    assert!(fetched.len() >= 4, "view 2 ordered without it");
+    for record in fetched {
+        assert!(record.vector.iter().all(|(id, _)| *id != ReplicaId(1)), "it was no member of view 2: {record:?}");
+    }
+}
+
 /// Everyone goes down; one comes back with the directory of a while ago, though in its place. Another remembers what it
 /// had: it has no vote, and what only the two of them held is not lost.
 #[test]

@@ -172,6 +172,11 @@ impl Change {
         self.remembers = if on_disk { durable } else { Vec::new() };
     }
 
+    /// How far members of the newest view were durable in it, as far as this replica knows.
+    pub fn remembers(&self) -> &[(ReplicaId, Slot)] {
+        &self.remembers
+    }
+
     /// The last sign of a ballot of another proposer for this decree.
     pub fn live_ballot(&self) -> Option<(Ballot, Time)> {
         self.live

@@ -29,6 +29,8 @@ pub(super) struct Proposal {
     /// Left out because they could not follow SYNC, or have an older copy of their log: they count for neither base
     /// nor value.
     left_out: BTreeSet<ReplicaId>,
+    /// Those of them that have an older copy, and how far they were once durable: they don't know what they promised.
+    old_copies: BTreeMap<ReplicaId, Slot>,
     pub(super) value: Option<View>,
     ready: BTreeSet<ReplicaId>,
     accepted: BTreeSet<ReplicaId>,
@@ -61,6 +63,7 @@ impl Change {
             promises: BTreeMap::new(),
             quorum_at: None,
             left_out: BTreeSet::new(),
+            old_copies: BTreeMap::new(),
             value: None,
             ready: BTreeSet::new(),
             accepted: BTreeSet::new(),
@@ -107,6 +110,7 @@ impl Change {
         proposal.promises.insert(from.id, promise);
         for (run, durable) in proposal.doubted() {
             proposal.left_out.insert(run.id);
+            proposal.old_copies.insert(run.id, durable);
             let epoch = self.acceptor.newest().map_or(Epoch(0), |view| view.epoch);
             Self::say(out, run.id, ChangeFrame::Doubt { epoch, run, durable });
         }
@@ -225,6 +229,9 @@ impl Change {
         };
         if !votes(&e, from) {
             return;
+        }
+        if let Some(&durable) = proposal.old_copies.get(&from.id) {
+            return Self::say(out, from.id, ChangeFrame::Doubt { epoch: e.epoch, run: from, durable });
         }
         proposal.accepted.insert(from.id);
         let voters = Ranks::of(proposal.accepted.iter().filter_map(|&id| e.rank_of(id)));

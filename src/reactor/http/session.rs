@@ -39,6 +39,8 @@ struct Request {
     /// Nobody waits any more.
     ticket: Option<Ticket>,
     operation: Vec<u8>,
+    /// It was said before, by a client that is gone: that copy may be done whatever becomes of this one.
+    again: bool,
 }
 
 #[derive(Debug)]
@@ -134,7 +136,7 @@ impl Session {
         if self.requests.len() + self.waiting.len() >= HTTP_WRITES_MAX {
             return Err(busy());
         }
-        let request = Request { ticket: Some(ticket), operation };
+        let request = Request { ticket: Some(ticket), operation, again: false };
         if self.id.is_none() {
             self.bytes += request.operation.len();
             self.waiting.push_back(request);
@@ -201,6 +203,7 @@ impl Session {
             let session = self.id;
             self.say(&ToReplica::Use { session, keep: false });
             let numbers: Vec<u64> = self.requests.keys().copied().collect();
+            self.requests.values_mut().for_each(|request| request.again = true);
             numbers.into_iter().for_each(|number| self.say_request(number));
         } else if !self.waiting.is_empty() {
             self.open();
@@ -250,10 +253,12 @@ impl Session {
                     }
                     kind::USE => self.lose(&refusal, told),
                     kind::REQUEST => {
+                        let again = self.requests.get(&number).is_some_and(|request| request.again);
+                        let maybe_done = maybe_done || again;
                         if !maybe_done && self.requests.contains_key(&number) {
                             self.freed.insert(number);
                         }
-                        self.answered(number, Err(refusal), told);
+                        self.answered(number, Err(Refused { maybe_done, ..refusal }), told);
                     }
                     kind::QUERY => {
                         let query = self.queries.remove(&number);
@@ -420,6 +425,18 @@ mod tests {
         session.abandon(2);
         assert_eq!(hear(&mut session, &reply(2, &[0])), [], "nobody waits");
         assert_eq!(session.bytes(), 0);
+    }
+
+    /// The copy that the former client said may still wait to be ordered.
+    #[test]
+    fn what_was_said_before_may_be_done_though_it_is_refused_now() {
+        let mut session = opened();
+        session.request(1, vec![1]).expect("there is room");
+        session.on_hang_up();
+        said(&mut session);
+        assert_eq!(hear(&mut session, &refused(1, Code::NotPrimary)), came(1, Code::NotPrimary, true));
+        session.request(2, vec![2]).expect("there is room");
+        assert_eq!(said(&mut session), ["(2)/1 2"], "its number has an answer of its own");
     }
 
     #[test]

@@ -56,6 +56,24 @@ fn a_promise_that_ends_below_what_another_remembers_counts_for_nothing() {
     assert_eq!((ids(&said, is_doubt), ids(&said, is_sync)), (vec![], vec![1, 2, 3]));
 }
 
+/// It may have promised a higher ballot, and forgotten it.
+#[test]
+fn what_an_older_copy_accepts_counts_for_nothing() {
+    let (mut bench, _) = chosen(&[(3, 5, 5), (1, 5, 5), (2, 5, 9)]);
+    let (epoch, ballot) = (bench.view.epoch, bench.ballot(1, 3));
+    let phase = |bench: &Bench| bench.change.proposing().map(|(_, phase)| phase);
+    for id in [2, 3] {
+        bench.hear(id, ChangeFrame::Ready { epoch, ballot, base: log_end(5) });
+    }
+    assert_eq!(phase(&bench), Some(Phase::Accept));
+    bench.hear(3, ChangeFrame::Accepted { epoch, ballot });
+    let said = bench.hear(1, ChangeFrame::Accepted { epoch, ballot });
+    assert_eq!(ids(&said, is_doubt), [1], "it is told again");
+    assert_eq!(phase(&bench), Some(Phase::Accept));
+    bench.hear(2, ChangeFrame::Accepted { epoch, ballot });
+    assert_eq!(phase(&bench), Some(Phase::Install));
+}
+
 /// In memory durability, after an unclean stop: what this one forgot any other member may know.
 #[test]
 fn a_log_that_may_have_lost_its_end_counts_for_a_base_only_beside_all_others() {
