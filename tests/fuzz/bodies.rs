@@ -368,7 +368,7 @@ pub fn http(stream: &[u8]) {
         for piece in pieces {
             parser.feed(piece);
             loop {
-                match parser.next() {
+                match parser.next_request() {
                     Ok(Parsed::Whole(request)) => requests.push(request),
                     Ok(Parsed::Expects) => {}
                     Ok(Parsed::More) => break,

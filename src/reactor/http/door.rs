@@ -259,10 +259,7 @@ impl Door {
                 }
                 _ => refusal(&refused),
             },
-            Ok(fields) => match self.on_answer(now, asking, &fields, around) {
-                Some(response) => response,
-                None => return None,
-            },
+            Ok(fields) => self.on_answer(now, asking, &fields, around)?,
         };
         Some((caller, response))
     }
