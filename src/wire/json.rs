@@ -351,7 +351,8 @@ mod tests {
         /// There are members where there is a value that is an object, and nowhere else.
         fn members_are_those_of_a_value(picks: Vec<u8>) -> bool {
             let text = pieced(&picks);
-            [text.clone(), format!("{{{text}}}"), format!("{{\"a\":{text}}}")].iter().all(|text| object_judged_alike(text))
+            let texts = [text.clone(), format!("{{{text}}}"), format!("{{\"a\":{text}}}")];
+            texts.iter().all(|text| object_judged_alike(text))
         }
 
         fn garbage_is_an_object_for_both_or_for_none(bytes: Vec<u8>) -> bool {
