@@ -9,7 +9,7 @@ use crate::replica::follow::{Fetched, Got};
 use crate::replica::serve::{Lanes, Serve, Source};
 use crate::replica::tail::Held;
 use crate::replica::{Level, Outbox, Replica};
-use crate::types::{ReplicaId, Slot, Time};
+use crate::types::{Epoch, ReplicaId, Slot, Time};
 use crate::wire::stream::{Frame, Position, Sender};
 
 impl Replica {
@@ -49,7 +49,14 @@ impl Replica {
     /// Slots that go on where the log ends.
     fn take_slots(&mut self, slots: Vec<Fetched>, out: &mut Outbox) {
         let number = self.journal.number();
+        let newest = self.group.newest().map_or(Epoch(0), |view| view.epoch);
         for Fetched { epoch, slot, time, digest, operations } in slots {
+            // A view that this replica has not heard of may have it as a member, and begins for it where all its
+            // members' logs ended, not behind what they have ordered since.
+            if epoch > newest {
+                self.follow.stop();
+                break;
+            }
             let held = Held { epoch, slot, time, digest, operations };
             assert_eq!(held.slot, self.journal.logged().next(), "what is fetched goes on where the log ends");
             let mut positions = self.positions();

@@ -51,8 +51,10 @@ impl Replica {
 
     /// A whole state of another replica, its checksums right. It takes the place of this replica's own, which is older.
     pub(super) fn take_state(&mut self, snapshot: Snapshot, file: &[u8], out: &mut Outbox) {
-        if snapshot.slot <= self.machine.applied() || self.arrived.is_some() {
-            return;
+        // Of a view that this replica has not heard of it is told first (see `take_slots`).
+        let unheard = self.group.newest().is_none_or(|view| snapshot.view.epoch > view.epoch);
+        if unheard || snapshot.slot <= self.machine.applied() || self.arrived.is_some() {
+            return self.follow.stop();
         }
         let state = Snapshot::decode(file).map(|(_, state)| state);
         let machine = match state.and_then(Machine::restore) {

@@ -207,9 +207,12 @@ impl Judges {
         for view in &log.records {
             self.hold(replica, view, Slot(0))?;
         }
+        let agreed = self.agreed();
         let image = &mut self.images[replica];
         let first = Slot(image.first);
         image.synced = image.end();
+        // What a snapshot stands for was applied before; what follows may be applied here for the first time anywhere.
+        image.judged = first.min(agreed);
         self.now_held(replica, first);
         Ok(())
     }

@@ -18,15 +18,7 @@ fn chosen(promises: &[(u8, u64, u64)]) -> (Bench, Vec<Action>) {
     let mut said = Vec::new();
     for &(id, end, durable) in promises {
         let remembers = vec![(ReplicaId(1), Slot(durable)), (ReplicaId(2), Slot(1))];
-        let promise = Promise {
-            run: bench.member(id),
-            voter: true,
-            accepted: None,
-            end: log_end(end),
-            leaving: false,
-            whole: true,
-            remembers,
-        };
+        let promise = Promise { remembers, ..promise_of(&bench, id, end) };
         said.extend(bench.hear(id, ChangeFrame::Promise { epoch: bench.view.epoch, ballot, promise }));
     }
     (bench, said)
