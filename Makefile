@@ -87,8 +87,9 @@ install:            ## programs, man pages, completions and unit file under DEST
 	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/ftqd@.service
 
 tools:              # what tests and checks need besides Rust; only what is missing, and only as root
-	@missing=; for tool in nft:nftables ip:iproute2 mandoc:mandoc systemd-analyze:systemd; do \
+	@missing=; for tool in nft:nftables ip:iproute2 mandoc:mandoc systemd-analyze:systemd curl:curl; do \
 	    command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	/usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || missing="$$missing python3-prometheus-client"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing$$missing"; export DEBIAN_FRONTEND=noninteractive; \

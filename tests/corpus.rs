@@ -17,6 +17,7 @@ use ftq::wire::chat::{ChatOperation, ChatQuery, MessageNumber};
 use ftq::wire::client::{Admin, ToReplica, VERSION};
 use ftq::wire::client_datagram::encode_request;
 use ftq::wire::digest::slot_digest;
+use ftq::wire::kv::{Condition, KvOperation, KvQuery, Needs};
 use ftq::wire::operation::{
     Cap, Items, PushOptions, QueueOperation, QueueQuery, Receipt, SessionOperation, Target, RECEIPTS_PER_SLOT,
     WAIT_FOR_EVER_MS,
@@ -104,6 +105,7 @@ fn write_all() {
         ("stream_frame", stream_seeds()),
         ("log_replay", log_seeds()),
         ("apply", apply_seeds()),
+        ("http", http_seeds()),
     ] {
         fs::create_dir_all(corpus(target)).expect("the crate is writable");
         for (name, bytes) in seeds {
@@ -444,6 +446,11 @@ fn apply_seeds() -> Seeds {
     let mut lived = Vec::new();
     put_entry(&mut lived, 1, &[]);
     life().iter().enumerate().for_each(|(n, (operation, _))| put_entry(&mut lived, (n as u8) << 2 | 2, operation));
+    let mut keys = Vec::new();
+    put_entry(&mut keys, 1, &[]);
+    for (n, operation) in key_operations().iter().enumerate() {
+        put_entry(&mut keys, (n as u8) << 2 | 2, operation);
+    }
     let (mut chat, mut stock) = (Vec::new(), Vec::new());
     [1, 5].iter().for_each(|&kind| put_entry(&mut chat, kind, &[]));
     put_entry(&mut stock, 1, &[]);
@@ -458,8 +465,53 @@ fn apply_seeds() -> Seeds {
         ("strange", strange),
         ("four_sessions", many),
         ("a_life", lived),
+        ("keys", keys),
         ("a_snapshot", state),
         ("a_chat", chat),
         ("a_stock", stock),
+    ]
+}
+
+/// Writes of the key-value store, each with its conditions, and its queries.
+fn key_operations() -> Vec<Vec<u8>> {
+    let (address, key, value) = ("h1:80", "k", "{\"a\":[1.50,null]}");
+    let needs = || Needs([(address.to_owned(), 1)].into());
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    let mut add = |operation: KvOperation<'_>| {
+        let mut bytes = Vec::new();
+        operation.encode(&mut bytes);
+        all.push(bytes);
+    };
+    add(KvOperation::Announce { replica: ReplicaId(1), address });
+    add(KvOperation::Put { address, needs: Needs::default(), condition: Condition::Absent, key, value });
+    for condition in [Condition::Any, Condition::Present, Condition::Version(3), Condition::Absent] {
+        add(KvOperation::Put { address, needs: needs(), condition, key, value });
+    }
+    add(KvOperation::Remove { address });
+    add(KvOperation::Put { address, needs: needs(), condition: Condition::Any, key, value });
+    add(KvOperation::Admit { address });
+    add(KvOperation::Delete { address, needs: needs(), condition: Condition::Any, key });
+    for query in [KvQuery::Get { key }, KvQuery::List { prefix: "", after: "a", count: 9 }, KvQuery::Clock] {
+        let mut bytes = Vec::new();
+        query.encode(&mut bytes);
+        all.push(bytes);
+    }
+    all
+}
+
+/// What HTTP clients send: sound, in chunks, several at once, and neither.
+fn http_seeds() -> Seeds {
+    let put = "PUT /kvs/a%20b HTTP/1.1\r\nHost: h\r\nIf-Match: \"7\"\r\nContent-Length: 47\r\n\r\n\
+               {\"value\":[1,{}],\"causal-metadata\":{\"h1:80\":12}}";
+    let chunked = "PUT /view HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n\
+                   5;x=y\r\n{\"soc\r\n15\r\nket-address\":\"h1:80\"}\r\n0\r\nT: v\r\n\r\n";
+    let list = "GET http://h/kvs?prefix=%2f&after=a+b&limit=7&consistency=linearizable HTTP/1.1\r\nHost: h\r\n\
+                Prefer: respond-async, wait=3\r\nConnection: close\r\n\r\n";
+    let smuggled = "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    vec![
+        ("put", put.into()),
+        ("pipelined", format!("{chunked}{put}{list}").into()),
+        ("smuggled", smuggled.into()),
+        ("tls", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\n".to_vec()),
     ]
 }

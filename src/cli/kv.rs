@@ -24,7 +24,7 @@ struct Words {
 pub fn plan(call: &Call<'_>) -> Planned {
     let Words { verb, operands, verbose, count } = read_words(call)?;
     let usage = || Refusal::Usage(format!("usage: {}", call.command.usage()));
-    let key = |at: usize| Ok::<&str, Error>(checked_key(std::str::from_utf8(&operands[at]).unwrap_or(""))?);
+    let key = |at: usize| checked_key(std::str::from_utf8(&operands[at]).unwrap_or(""));
     if count.is_some() && verb != b"list" {
         return Err(Refusal::Usage("-n goes with list only".into()));
     }

@@ -8,6 +8,7 @@
 mod aio;
 mod blocking;
 mod directory;
+mod durations;
 mod snapshot;
 mod trim;
 mod uring;
@@ -18,6 +19,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::log::{LogWrite, MetaWrite, SegmentNumber};
 use crate::reactor::exit::{Exit, IO};
@@ -27,6 +29,7 @@ use crate::types::WriteNumber;
 use trim::Trimming;
 
 pub use directory::{is_writable, Directory, Found};
+pub use durations::Durations;
 pub use snapshot::{Outcome, SnapshotWriter};
 
 /// Writes of one batch; what is beyond goes into the next.
@@ -198,6 +201,12 @@ pub struct Disk {
     waiting: VecDeque<Waiting>,
     /// What will be durable when the batch under way is done.
     committing: Option<WriteNumber>,
+    /// Since when something waits, and since when what is under way did, and is.
+    waiting_since: Option<Instant>,
+    committing_since: Option<(Instant, Instant)>,
+    /// From a batch's start until it was on the disk, and from when its oldest write was handed over.
+    pub synced: Durations,
+    pub made_durable: Durations,
     durable: WriteNumber,
     /// The engine has told of completions, or may have.
     told: bool,
@@ -221,6 +230,10 @@ impl Disk {
             reads: VecDeque::new(),
             waiting: VecDeque::new(),
             committing: None,
+            waiting_since: None,
+            committing_since: None,
+            synced: Durations::default(),
+            made_durable: Durations::default(),
             durable: WriteNumber(0),
             told: true,
         };
@@ -271,6 +284,7 @@ impl Disk {
         if log.is_empty() && meta.is_empty() {
             return Ok(());
         }
+        self.waiting_since.get_or_insert_with(Instant::now);
         self.waiting.extend(log.drain(..).map(Waiting::Log));
         self.waiting.extend(meta.drain(..).map(Waiting::Meta));
         self.waiting.make_contiguous().sort_by_key(Waiting::number);
@@ -288,13 +302,25 @@ impl Disk {
         self.engine.reap(&mut done)?;
         for lane in done {
             match lane {
-                Lane::Commit => self.durable = self.committing.take().expect("a batch was under way"),
+                Lane::Commit => {
+                    self.durable = self.committing.take().expect("a batch was under way");
+                    self.count_batch();
+                }
                 Lane::Spare => self.on_spare_step()?,
                 Lane::Trim => self.on_trim_step()?,
             }
         }
         self.start_batch()?;
         Ok(Some(self.durable).filter(|&d| d > before))
+    }
+
+    /// Counts how long the batch took that is done.
+    fn count_batch(&mut self) {
+        if let Some((waited, begun)) = self.committing_since.take() {
+            let ns = |since: Instant| u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.made_durable.add(ns(waited));
+            self.synced.add(ns(begun));
+        }
     }
 
     /// Starts the next batch unless one is under way.
@@ -324,6 +350,9 @@ impl Disk {
             last = WriteNumber(last.0.saturating_sub(1)).max(self.durable);
         }
         self.committing = Some(last);
+        let now = Instant::now();
+        self.committing_since = Some((self.waiting_since.take().unwrap_or(now), now));
+        self.waiting_since = (!self.waiting.is_empty()).then_some(now);
         self.engine.submit(Lane::Commit, chains)?;
         self.fill_spare()
     }

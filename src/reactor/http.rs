@@ -211,7 +211,7 @@ impl Http {
         if !connection.read(now, &mut self.scratch) {
             return self.close(place);
         }
-        let (caller, parsed) = (connection.caller, connection.next());
+        let (caller, parsed) = (connection.caller, connection.next_request());
         let bytes = connection.bytes();
         let response = match parsed {
             Ok(Parsed::Whole(request)) => self.begin(now, caller, request, replica, text),

@@ -20,6 +20,7 @@ pub mod wheel;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use disk::{Disk, Outcome, SnapshotWriter};
 use exit::Exit;
 use fault::{FaultInput, Faults};
 use guests::Guests;
+use http::metrics::{page, Sources};
 use http::Http;
 use logger::Logger;
 use os::{Alarm, Asked, Notifier, Signals};
@@ -84,6 +86,8 @@ pub struct Reactor {
     faults: Option<(FaultInput, Faults)>,
     notifier: Notifier,
     logger: Logger,
+    /// Places passed, `marks`, and how often.
+    passed: BTreeMap<&'static str, u64>,
     /// When a replica that was asked to leave stops without the core's word.
     stop_at: Option<Time>,
     status_at: Time,
@@ -245,9 +249,17 @@ impl Reactor {
     }
 
     fn hand_http(&mut self, now: Time) {
-        let Reactor { http, replica, out, poll, .. } = self;
+        let Reactor { http, replica, out, poll, disk, udp, peers, clients, passed, .. } = self;
         if let Some(http) = http {
-            http.receive(now, poll.registry(), replica, out, &|_, _| String::new());
+            let sources = Sources {
+                passed,
+                datagrams: &udp.counters,
+                streams: &peers.counters,
+                clients: clients.count(),
+                synced: &disk.synced,
+                durable: &disk.made_durable,
+            };
+            http.receive(now, poll.registry(), replica, out, &|http, replica| page(http, replica, &sources));
         }
     }
 
@@ -307,7 +319,7 @@ impl Reactor {
     fn carry_out(&mut self, now: Time) -> Result<Flow, Exit> {
         let Outbox { log, meta, net, clients, hang_up, streams, reads, snapshot, trim, notes, marks, stop } =
             &mut self.out;
-        marks.clear();
+        marks.drain(..).for_each(|mark| *self.passed.entry(mark).or_default() += 1);
         let mut faults = self.faults.as_mut().map(|(_, faults)| faults);
         if let Some(faults) = &mut faults {
             self.udp.send(now, &faults.take_due(now), None);

@@ -2,6 +2,7 @@
 //! then the core with what the disk holds.
 
 use mio::Poll;
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -172,13 +173,11 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     os::raise_open_files();
     let entropy = os::entropy().map_err(|e| Exit::system("get entropy", &e))?;
     let mut seeds = Rng::new(entropy);
-    let faults = match options.fault_fd {
-        Some(fd) => {
-            let input = FaultInput::new(fd).map_err(|e| Exit::usage(format!("--fault-fd {fd}: {e}")))?;
-            Some((input, Faults::new(seeds.next_u64())))
-        }
-        None => None,
-    };
+    let faults = options.fault_fd.map(|fd| {
+        let input = FaultInput::new(fd).map_err(|e| Exit::usage(format!("--fault-fd {fd}: {e}")))?;
+        Ok::<_, Exit>((input, Faults::new(seeds.next_u64())))
+    });
+    let faults = faults.transpose()?;
     let directory = Directory::open(&options.data)?;
     let mut found = directory.read(options.id)?;
     set_damaged_aside(&directory, &mut found, logger)?;
@@ -233,6 +232,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
         faults,
         notifier,
         logger: logger.clone(),
+        passed: BTreeMap::new(),
         stop_at: None,
         status_at: now,
     })

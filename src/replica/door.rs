@@ -56,6 +56,8 @@ pub struct Door {
     packed_bytes: usize,
     /// Guests with something to be sent.
     dirty: Vec<ClientId>,
+    /// Answers and refusals so far, by code.
+    answered: [u64; 256],
 }
 
 impl Door {
@@ -70,6 +72,7 @@ impl Door {
             packed: VecDeque::new(),
             packed_bytes: 0,
             dirty: Vec::new(),
+            answered: [0; 256],
         }
     }
 
@@ -245,8 +248,20 @@ impl Door {
         }
     }
 
+    /// Answers and refusals so far, by code.
+    pub fn answered(&self) -> impl Iterator<Item = (Code, u64)> + '_ {
+        Code::ALL.iter().map(|&code| (code, self.answered[code as usize]))
+    }
+
     /// Appends a frame to what the client is sent.
     pub fn say(&mut self, client: ClientId, frame: &ToClient<'_>) {
+        match frame {
+            ToClient::Reply { answer: [code, ..], .. } | ToClient::Found { answer: [code, ..], .. } => {
+                self.answered[usize::from(*code)] += 1;
+            }
+            ToClient::Refused { code, .. } => self.answered[*code as usize] += 1,
+            _ => {}
+        }
         let guest = self.guests.entry(client).or_default();
         if guest.unsent.is_empty() {
             self.dirty.push(client);

@@ -135,6 +135,11 @@ impl Machine {
         self.time
     }
 
+    /// Sessions in the table.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// When something is due and a slot must come, if only an empty one.
     pub fn due(&self) -> Option<GroupTime> {
         let services = self.services.iter().filter_map(|(_, service)| service.due());

@@ -545,12 +545,33 @@ impl Replica {
         self.now
     }
 
-    fn clients(&self) -> usize {
-        self.door.guests()
+    /// Bytes of memory the replicated state takes, roughly.
+    pub fn memory_bytes(&self) -> u64 {
+        self.machine.memory_bytes()
     }
 
-    fn memory_bytes(&self) -> u64 {
-        self.machine.memory_bytes()
+    /// What that may be before requests that grow it are refused here.
+    pub fn memory_limit_bytes(&self) -> u64 {
+        self.config.memory_limit_bytes
+    }
+
+    /// Sessions in the replicated table.
+    pub fn sessions(&self) -> usize {
+        self.machine.sessions()
+    }
+
+    /// Requests answered at this replica's door so far, by what they came to.
+    pub fn answered(&self) -> impl Iterator<Item = (Code, u64)> + '_ {
+        self.door.answered()
+    }
+
+    /// Appends the answer to a query, from the state as it is here.
+    pub fn look(&self, query: &[u8], answer: &mut Vec<u8>) {
+        self.machine.query(query, answer);
+    }
+
+    fn clients(&self) -> usize {
+        self.door.guests()
     }
 
     fn is_leaving(&self) -> bool {

@@ -1,9 +1,11 @@
 //! What each fuzz target does with its bytes. Plain functions: cargo-fuzz calls them through `fuzz_targets`, and the
 //! ordinary test `corpus` calls them with every committed file. They panic where something is wrong.
 
-use ftq::limits::SEGMENT_BYTES;
+use ftq::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, SEGMENT_BYTES};
 use ftq::log::{replay, LogWrite, Record, SegmentNumber, Writer};
 use ftq::reactor::guests::Guests;
+use ftq::reactor::http::parse::{Parsed, Parser};
+use ftq::reactor::http::route::route;
 use ftq::replica::follow::{Follow, Got};
 use ftq::replica::machine::{Machine, Replies};
 use ftq::replica::{Config, Input, Outbox, ReadRequest, Replica, Stored};
@@ -23,13 +25,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 pub type Body = fn(&[u8]);
 
 /// The targets and their names.
-pub const TARGETS: [(&str, Body); 6] = [
+pub const TARGETS: [(&str, Body); 7] = [
     ("datagram", datagram),
     ("client_frame", client_frame),
     ("client_datagram", client_datagram),
     ("stream_frame", stream_frame),
     ("log_replay", log_replay),
     ("apply", apply),
+    ("http", http),
 ];
 
 pub fn host(id: u8) -> IpAddr {
@@ -354,6 +357,37 @@ pub fn apply(script: &[u8]) {
     if let Ok(mut restored) = Machine::restore(script) {
         let next = restored.applied().next();
         restored.apply(next, GroupTime(0), &[], &mut replies[0]);
+    }
+}
+
+/// What HTTP clients send, whole and byte by byte: both are read alike, and whatever is read is answered or asks for
+/// something.
+pub fn http(stream: &[u8]) {
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut parser, mut requests) = (Parser::default(), Vec::new());
+        for piece in pieces {
+            parser.feed(piece);
+            loop {
+                match parser.next_request() {
+                    Ok(Parsed::Whole(request)) => requests.push(request),
+                    Ok(Parsed::Expects) => {}
+                    Ok(Parsed::More) => break,
+                    Err(unreadable) => {
+                        assert!((400..600).contains(&unreadable.status));
+                        return (requests, true);
+                    }
+                }
+            }
+            assert!(parser.bytes() <= HTTP_BODY_BYTES_MAX + 2 * HTTP_HEAD_BYTES_MAX + stream.len());
+        }
+        (requests, false)
+    };
+    let whole = read(&mut std::iter::once(stream));
+    assert_eq!(whole, read(&mut stream.chunks(1)));
+    for request in whole.0 {
+        if let Err(response) = route(request, 50) {
+            assert!((400..500).contains(&response.status), "{response:?}");
+        }
     }
 }
 

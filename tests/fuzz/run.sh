@@ -11,7 +11,7 @@ if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
     exit 1
 fi
 failed=0
-for target in datagram client_frame client_datagram stream_frame log_replay apply; do
+for target in datagram client_frame client_datagram stream_frame log_replay apply http; do
     mkdir -p "target/fuzz/$target"
     cargo +nightly fuzz run --fuzz-dir tests/fuzz "$target" "target/fuzz/$target" "tests/fuzz/corpus/$target" -- \
         -max_total_time="$seconds" -max_len=65536 || failed=1

@@ -394,3 +394,36 @@ fn bad_messages(group: &Group) {
     assert_eq!(statuses, ["201", "200", "200"], "{answers}");
     assert!(answers.contains("\"value\":7,") && answers.ends_with("ok\n"), "{answers}");
 }
+
+#[test]
+fn programs_in_python_are_served_and_prometheus_reads_the_metrics() {
+    let group = Group::start_http(Net::any("programs_in_python_are_served_and_prometheus_reads_the_metrics"));
+    group.ask(1, &["push", "a\"\\b", "one", "two"], "").ok();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/processes/http_client.py");
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script).args((1..=3).map(|id| group.http(id)));
+    let run = run(command, Vec::new());
+    assert_eq!((run.status, run.text()), (0, "ok\n"), "`make tools` installs the parser: {}", run.stderr);
+}
+
+#[test]
+fn slow_senders_are_told_and_hold_up_nobody() {
+    let mut group = Group::start_http(Net::any("slow_senders_are_told_and_hold_up_nobody"));
+    let put = b"PUT /kvs/slow HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n";
+    let begun = [&put[..20], &put[..], &[&put[..], b"{\"val"].concat()].map(<[u8]>::to_vec);
+    let mut slow: Vec<TcpStream> =
+        begun.iter().cycle().take(60).map(|_| TcpStream::connect(group.http(1)).expect("the door is open")).collect();
+    for (stream, bytes) in slow.iter_mut().zip(begun.iter().cycle()) {
+        stream.write_all(bytes).expect("it is read");
+        stream.set_read_timeout(Some(Duration::from_secs(50))).expect("a valid time");
+    }
+    let answer = group.put(1, "quick", &json!(1), &Value::Null);
+    assert_eq!(answer.status, 201, "others are served meanwhile");
+    for mut stream in slow {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it is told and closed");
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+    group.get(1, "slow", &Value::Null).refuses(404, "no key slow");
+    group.assert_alive();
+}

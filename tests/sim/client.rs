@@ -329,9 +329,13 @@ impl Client {
                 }
                 tally.answers += u64::from(self.on_answer(number.0, now));
             }
-            ToClient::Found { number, slot, .. } => {
+            ToClient::Found { number, slot, answer } => {
                 judges.hears(slot);
-                tally.reads += u64::from(self.queries.remove(&number).is_some());
+                let asked = self.queries.remove(&number);
+                tally.reads += u64::from(asked.is_some());
+                if let Some((query, stale)) = asked {
+                    self.habits.found(&query, stale, answer);
+                }
             }
             ToClient::Refused { refused, number, code, .. } if is_current => {
                 self.on_refused(now, refused, number, code, tally);

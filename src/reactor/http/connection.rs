@@ -119,11 +119,11 @@ impl Connection {
     }
 
     /// The next request, unless one is being answered.
-    pub fn next(&mut self) -> Result<Parsed, Unreadable> {
+    pub fn next_request(&mut self) -> Result<Parsed, Unreadable> {
         if self.owed.is_some() || self.closing || !self.unsent.is_empty() {
             return Ok(Parsed::More);
         }
-        let parsed = self.parser.next()?;
+        let parsed = self.parser.next_request()?;
         match &parsed {
             Parsed::Whole(request) => {
                 let is_head = request.method == crate::reactor::http::parse::Method::Head;

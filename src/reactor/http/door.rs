@@ -259,10 +259,7 @@ impl Door {
                 }
                 _ => refusal(&refused),
             },
-            Ok(fields) => match self.on_answer(now, asking, &fields, around) {
-                Some(response) => response,
-                None => return None,
-            },
+            Ok(fields) => self.on_answer(now, asking, &fields, around)?,
         };
         Some((caller, response))
     }
@@ -314,7 +311,7 @@ impl Door {
         if around.blank {
             return Some(Response::error(503, around.reason.as_deref().unwrap_or("blank")));
         }
-        if clock.covers(&sight.needs) {
+        if clock.may_answer(&sight.needs) {
             return Some(response(!sight.linearizable && around.reason.is_some()));
         }
         if now.since_ns(asking.since) >= asking.wait_ns() {
@@ -467,3 +464,6 @@ fn view_response(clock: &Clock, around: &Surroundings) -> Response {
     }
     Response::json(200, &body)
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,7 @@ impl Parser {
     }
 
     /// The next request, as far as it has come.
-    pub fn next(&mut self) -> Result<Parsed, Unreadable> {
+    pub fn next_request(&mut self) -> Result<Parsed, Unreadable> {
         if self.begun.is_none() {
             let Some(end) = self.head_end()? else { return Ok(Parsed::More) };
             let begun = read_head(&self.unread.rest()[..end])?;
@@ -382,14 +382,14 @@ mod tests {
     }
 
     fn whole(bytes: &[u8]) -> Request {
-        match fed(bytes).next() {
+        match fed(bytes).next_request() {
             Ok(Parsed::Whole(request)) => request,
             other => panic!("{}: {other:?}", String::from_utf8_lossy(bytes)),
         }
     }
 
     fn status(bytes: &[u8]) -> u16 {
-        fed(bytes).next().expect_err("must be refused").status
+        fed(bytes).next_request().expect_err("must be refused").status
     }
 
     /// A head with these lines, and what follows it.
@@ -463,7 +463,7 @@ mod tests {
         assert_eq!(status(&vec![b'a'; HTTP_HEAD_BYTES_MAX + 1]), 431);
         assert_eq!(status(&put(&format!("X: {}\r\n", "x".repeat(HTTP_HEAD_BYTES_MAX)), "")), 431);
         assert_eq!(status(&put(&"X: y\r\n".repeat(HTTP_HEADERS_MAX), "")), 431);
-        assert_eq!(fed(&vec![b'a'; HTTP_HEAD_BYTES_MAX]).next(), Ok(Parsed::More));
+        assert_eq!(fed(&vec![b'a'; HTTP_HEAD_BYTES_MAX]).next_request(), Ok(Parsed::More));
         assert_eq!(status(b"GET / HTTP/2.0\r\n\r\n"), 505);
         assert_eq!(status(b"\x16\x03\x01\n\n"), 400);
         assert_eq!(status(b"GET * HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
@@ -473,12 +473,12 @@ mod tests {
     fn who_waits_for_a_word_gets_it_once() {
         let head = put("Content-Length: 3\r\nExpect: 100-continue\r\n", "");
         let mut parser = fed(&head);
-        assert_eq!(parser.next(), Ok(Parsed::Expects));
-        assert_eq!(parser.next(), Ok(Parsed::More));
+        assert_eq!(parser.next_request(), Ok(Parsed::Expects));
+        assert_eq!(parser.next_request(), Ok(Parsed::More));
         parser.feed(b"abc");
-        assert!(matches!(parser.next(), Ok(Parsed::Whole(request)) if request.body == b"abc"));
+        assert!(matches!(parser.next_request(), Ok(Parsed::Whole(request)) if request.body == b"abc"));
         assert!(parser.is_idle());
-        assert!(matches!(fed(&[&head[..], b"abc"].concat()).next(), Ok(Parsed::Whole(_))), "it did not wait");
+        assert!(matches!(fed(&[&head[..], b"abc"].concat()).next_request(), Ok(Parsed::Whole(_))), "it did not wait");
         assert_eq!(status(&put("Expect: magic\r\n", "")), 417);
         let large = put(&format!("Content-Length: {}\r\nExpect: 100-continue\r\n", usize::MAX), "");
         assert_eq!(status(&large), 413, "before anything is sent");
@@ -490,7 +490,7 @@ mod tests {
         let two = put("Transfer-Encoding: chunked\r\n", "1\r\ny\r\n0\r\n\r\n");
         let stream = [&one[..], &two, &one].concat();
         let bodies = |parser: &mut Parser| {
-            std::iter::from_fn(|| match parser.next() {
+            std::iter::from_fn(|| match parser.next_request() {
                 Ok(Parsed::Whole(request)) => Some(request.body[0]),
                 Ok(_) => None,
                 Err(e) => panic!("{e:?}"),
@@ -514,7 +514,7 @@ mod tests {
             let mut parser = Parser::default();
             for piece in pieces.iter().map(Vec::as_slice).chain([&stream[..]]) {
                 parser.feed(piece);
-                while let Ok(Parsed::Whole(_) | Parsed::Expects) = parser.next() {}
+                while let Ok(Parsed::Whole(_) | Parsed::Expects) = parser.next_request() {}
             }
             true
         }

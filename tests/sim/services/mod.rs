@@ -2,6 +2,7 @@
 //! of it. A further one takes a file of its own, a line in [`models`] and one in [`Habits::new`].
 
 pub mod chat;
+pub mod kv;
 pub mod queue;
 pub mod queue_habit;
 pub mod stock;
@@ -42,10 +43,11 @@ pub trait Naive: Debug {
 
 /// A model of each service.
 pub fn models() -> BTreeMap<u8, Box<dyn Naive>> {
-    let all: [(u8, Box<dyn Naive>); 3] = [
+    let all: [(u8, Box<dyn Naive>); 4] = [
         (service::QUEUE, Box::<queue::Queues>::default()),
         (service::CHAT, Box::<chat::Chat>::default()),
         (service::STOCK, Box::<stock::Stock>::default()),
+        (service::KV, Box::<kv::Store>::default()),
     ];
     all.into_iter().collect()
 }
@@ -57,6 +59,8 @@ pub trait Habit: Debug {
     fn query(&mut self, rng: &mut Rng, load: &Load) -> Bytes;
     /// An answer to this operation arrives.
     fn hear(&mut self, _operation: &[u8], _answer: &[u8]) {}
+    /// An answer to this query arrives, which with `stale` a replica gave alone.
+    fn found(&mut self, _query: &[u8], _stale: bool, _answer: &[u8]) {}
 }
 
 /// All habits of one client.
@@ -72,6 +76,7 @@ impl Habits {
             (service::QUEUE, 0, Box::<queue_habit::Habit>::default()),
             (service::CHAT, 3, Box::<chat::Habit>::default()),
             (service::STOCK, 2, Box::<stock::Habit>::default()),
+            (service::KV, 3, Box::<kv::Habit>::default()),
         ];
         Habits { all }
     }
@@ -89,9 +94,19 @@ impl Habits {
     }
 
     pub fn hear(&mut self, operation: &[u8], answer: &[u8]) {
-        let of_service = |(byte, _, _): &&mut (u8, u64, Box<dyn Habit>)| operation.first() == Some(byte);
-        if let Some((_, _, habit)) = self.all.iter_mut().find(of_service) {
+        if let Some(habit) = self.of(operation) {
             habit.hear(operation, answer);
         }
+    }
+
+    pub fn found(&mut self, query: &[u8], stale: bool, answer: &[u8]) {
+        if let Some(habit) = self.of(query) {
+            habit.found(query, stale, answer);
+        }
+    }
+
+    /// The habit of the service that these bytes are for.
+    fn of(&mut self, bytes: &[u8]) -> Option<&mut Box<dyn Habit>> {
+        self.all.iter_mut().find(|(byte, _, _)| bytes.first() == Some(byte)).map(|(_, _, habit)| habit)
     }
 }
