@@ -52,6 +52,8 @@ pub struct Client {
     index: usize,
     load: Load,
     replicas: usize,
+    /// The replica it connected to last.
+    at: usize,
     faulty: bool,
     /// Never answered, and never will be: it is gone.
     pub dead: bool,
@@ -86,6 +88,7 @@ impl Client {
             index,
             load,
             replicas,
+            at: 0,
             faulty,
             dead: false,
             token: rng.next_u64(),
@@ -212,7 +215,10 @@ impl Client {
     fn connect(&mut self, now: Nanos) {
         self.connections += 1;
         let connection = ClientId((self.index as u64) << 32 | self.connections);
-        let replica = self.rng.below(self.replicas as u64) as usize;
+        // In the end nobody stays away from the one that serves by chance.
+        let next = if self.faulty { self.rng.below(self.replicas as u64) as usize } else { self.at + 1 };
+        let replica = next % self.replicas;
+        self.at = replica;
         self.acts.push(Act::Connect { connection, replica });
         self.current = Some((connection, Stage::Greeting));
         self.heard_at = now;
@@ -383,7 +389,9 @@ impl Client {
             kind::QUERY if !for_now => {
                 self.queries.remove(&number);
             }
-            _ if self.again_at.is_none() && self.rng.chance(200_000) => self.leave(),
+            _ if self.again_at.is_none() && self.rng.chance(if self.faulty { 200_000 } else { 500_000 }) => {
+                self.leave()
+            }
             _ if self.again_at.is_none() => {
                 self.again_at = Some(now + self.rng.between(self.back_off / 2, self.back_off));
                 self.back_off = (2 * self.back_off).min(BACK_OFF_MAX);

@@ -115,7 +115,9 @@ impl Disk {
         if self.syncing[lane as usize].is_some() {
             return None;
         }
-        let last = self.unsynced.iter().filter(|w| w.file.lane() == lane).map(|w| w.number).max()?;
+        let own = self.unsynced.iter().filter(|w| w.file.lane() == lane).map(|w| w.number);
+        // One write of `meta` at a time: two would put both pairs of its pages at risk.
+        let last = if lane == Lane::Meta { own.min()? } else { own.max()? };
         self.syncing[lane as usize] = Some(last);
         Some(self.pace.draw(&mut self.rng))
     }
@@ -147,7 +149,12 @@ impl Disk {
     /// The power goes. True where a write was torn: part of it survived and part did not.
     pub fn crash(&mut self, tear: Tear) -> bool {
         let mut torn = false;
+        let begun = self.syncing[Lane::Meta as usize].unwrap_or(WriteNumber(0));
         for write in std::mem::take(&mut self.unsynced) {
+            // The next write of `meta` is handed over when the one before is safe.
+            if write.file.lane() == Lane::Meta && write.number > begun {
+                continue;
+            }
             let (mut kept, mut lost, mut at) = (false, false, 0);
             while at < write.bytes.len() {
                 let sector_end = (write.offset + at) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES - write.offset;

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use ftq::log::Snapshot;
+use ftq::log::{replay, Snapshot};
 use ftq::replica::{Input, ReadRequest, Trim};
 use ftq::types::Slot;
 
@@ -94,11 +94,16 @@ impl World {
         self.step(index, Input::Read { token: request.token, bytes: &bytes })
     }
 
-    /// Between two lives the newest of two snapshots may suffer: the older one and the log must do.
+    /// Between two lives the newest of two snapshots may suffer, where the log goes on from the older one: these two
+    /// must do. Behind a state that was taken over it does not.
     pub fn age_snapshots(&mut self, index: usize) {
         let slots: Vec<Slot> = self.nodes[index].disk.snapshots().iter().map(|(slot, _)| *slot).collect();
-        if let [_, .., newest] = slots[..] {
-            if self.in_faults() && self.rng.chance(DAMAGED_PPM) {
+        if let [.., older, newest] = slots[..] {
+            let segments = self.nodes[index].disk.segments();
+            let first = replay(&segments).records.first().map(|found| found.record.slot);
+            let goes_on = first.is_some_and(|first| first <= older.next());
+            drop(segments);
+            if goes_on && self.in_faults() && self.rng.chance(DAMAGED_PPM) {
                 self.tally.fault("damaged snapshot");
                 self.nodes[index].disk.damage_snapshot(newest);
             }
