@@ -163,10 +163,12 @@ impl Group {
         if awaited != self.awaited.0 {
             self.awaited = (awaited.clone(), now);
         }
-        if !awaited.is_empty() && now.since_ns(self.awaited.1) >= self.settings.suspect_after_ns {
+        let gone = |run: &Run| around.connected.get(&run.id) != Some(run);
+        let stalled = now.since_ns(self.awaited.1) >= self.settings.suspect_after_ns;
+        if stalled && !awaited.iter().any(gone) {
             return self.change.to_blame(awaited);
         }
-        awaited.retain(|run| around.connected.get(&run.id) != Some(run));
+        awaited.retain(gone);
         awaited
     }
 

@@ -186,7 +186,8 @@ impl Change {
         let base = proposal.value.as_ref().map(|v| (v.base, v.base_digest));
         let holds = |p: &&Promise| base == Some((p.end.slot, p.end.digest)) && !awaited.contains(&p.run);
         let holders: Vec<Run> = proposal.promises.values().filter(holds).map(|p| p.run).collect();
-        if !is_quorum(e, without(&awaited)) && is_quorum(e, without(&holders)) {
+        let others_can = !holders.is_empty() && is_quorum(e, without(&holders));
+        if others_can && !is_quorum(e, without(&awaited)) {
             return holders;
         }
         awaited

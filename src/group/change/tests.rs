@@ -261,6 +261,8 @@ fn a_base_that_nobody_can_fetch_is_given_up_with_those_who_hold_it() {
     assert_eq!(awaited, [bench.member(1), bench.member(2)]);
     assert_eq!(bench.change.to_blame(awaited), [bench.member(3)]);
     assert_eq!(bench.change.to_blame(vec![bench.member(1)]), [bench.member(1)], "2 and 3 can go on");
+    let all: Vec<Run> = (1..=3).map(|id| bench.member(id)).collect();
+    assert_eq!(bench.change.to_blame(all.clone()), all, "somebody is always to blame");
     let mut out = Vec::new();
     bench.change.leave_out(ReplicaId(3), &bench.around, &mut out);
     assert_eq!(ids(&out, is_sync), [1, 2]);
