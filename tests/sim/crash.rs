@@ -144,7 +144,11 @@ impl World {
     /// A disk may be lost only where the others' can go on without it.
     fn may_wipe(&self, index: usize) -> bool {
         let all = (1 << self.plan.replicas) - 1;
-        self.judges.chain.covers(all & !(1 << index))
+        // A view that is being proposed may yet need the disk that is lost.
+        let proposes = |node: &super::node::Node| {
+            node.replica.as_ref().is_some_and(|replica| replica.group().change().proposing().is_some())
+        };
+        !self.nodes.iter().any(proposes) && self.judges.chain.covers(all & !(1 << index))
     }
 
     /// Who acknowledges from memory may forget only what others have: not while another one that forgot something is
