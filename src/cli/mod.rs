@@ -14,6 +14,7 @@ pub mod group;
 pub mod input;
 pub mod kv;
 pub mod lease;
+pub mod ledger;
 pub mod line;
 pub mod options;
 pub mod outlet;
