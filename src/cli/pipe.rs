@@ -199,6 +199,13 @@ mod tests {
     }
 
     #[test]
+    fn line_upon_line_is_under_way_at_once() {
+        for line in ["push q a", "push -v q a", "push --id k q a", "push --delay 1 q a", "pop q", "take q", "ack 1"] {
+            assert!(matches!(plan(line.as_bytes(), LINES, false), Ok((Plan::Ask { .. }, _))), "{line}");
+        }
+    }
+
+    #[test]
     fn quit_and_exit_end_it() {
         for line in [&b"quit"[..], b" exit "] {
             assert!(matches!(plan(line, LINES, false), Ok((Plan::Quit, _))), "{line:?}");

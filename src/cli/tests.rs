@@ -73,6 +73,10 @@ fn what_follows_a_label_is_an_item() {
     assert_eq!(ran(&fake, Style { escape: true, ..raw }, &["peek", "-n4", "q"]), said("-5\n--\n-v\na\\\\n\n", 0));
     assert_eq!(ran(&fake, Style { null: true, ..raw }, &["pop", "-n", "2", "q"]), said("-5\0--\0", 0));
     assert_eq!(ran(&fake, LINES, &["push", "q", "x"]), said("ok\n", 0));
+    assert_eq!(ran(&fake, LINES, &["push", "-v", "one", "x"]), said("1\n", 0));
+    assert_eq!(ran(&fake, LINES, &["push", "--id", "k", "one", "x"]), said("ok\n", 0));
+    assert_eq!(ran(&fake, LINES, &["push", "-v", "--id", "k", "one", "x"]), said("0\n", 0));
+    assert_eq!(ran(&fake, LINES, &["size", "one"]), said("2\n", 0));
     assert_eq!(ran(&fake, LINES, &["pop", "-n", "9", "q"]).0.lines().count(), 4, "three items and an error");
     assert_eq!(ran(&fake, raw, &["pop", "-n", "0", "q"]), said("", 0));
 }
@@ -120,7 +124,7 @@ fn a_session_in_which_nothing_was_done_is_opened_anew() {
     let push = |patience: u64| {
         let mut lines = tempfile::tempfile().expect("a file");
         lines.write_all(b"a\nb\n").and_then(|()| lines.rewind()).expect("our own file");
-        let input = Input::new(lines, b'\n', ITEM_BYTES_MAX);
+        let input = Input::new(Stream::from(lines), b'\n', ITEM_BYTES_MAX);
         let mut session = Session::new(fake.servers.clone(), Duration::from_millis(patience));
         let mut out = Output::new(Style::default(), None);
         let pushed = exact::push("q", path("pushed").as_ref(), true, input, &mut session, &mut out);
