@@ -84,7 +84,7 @@ impl<A: Account> Ledger<A> {
         Ok(())
     }
 
-    /// The session is gone: what is unanswered goes into another one, which is yet to be opened. Nothing may be pending.
+    /// The session is gone: what is unanswered goes into another, which is yet to be opened. Nothing may be pending.
     pub fn renew(&mut self, session: &mut Session) {
         session.renew();
         self.forget_session();
