@@ -147,7 +147,7 @@ pub fn plan(line: &[u8], style: Style, stale: bool) -> Result<(Plan, Style), Ref
         return Ok((Plan::Quit, style));
     }
     let Found { command, options, operands } = look_up(&words)?;
-    let mut call = Call { command, options, operands, style, stale, alone: false };
+    let mut call = Call { command, options, operands, style, stale, datagrams: false, alone: false };
     let foreign = call.options.iter().find(|(known, _)| GLOBAL.contains(known) && !IN_LINES.contains(&known.name));
     if let Some((known, _)) = foreign {
         return Err(Refusal::Usage(format!("{} can only stand on the command line", known.synopsis())));

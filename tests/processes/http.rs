@@ -3,7 +3,7 @@
 
 use serde_json::{json, Value};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ impl Answer {
 
 impl Group {
     /// Three replicas, two of which have their HTTP addresses from the book and one from its command line.
-    fn start_http(net: Net) -> Group {
+    pub fn start_http(net: Net) -> Group {
         let mut group = Group::prepare(net, 3, &[]);
         let line = |id: u8| match id {
             2 => format!("{id} {}\n", group.net.address(id)),
@@ -67,7 +67,7 @@ impl Group {
         group
     }
 
-    fn launch_http(&mut self, id: u8) {
+    pub fn launch_http(&mut self, id: u8) {
         let address = self.http(id);
         let options = if id == 2 { vec!["--http", address.as_str()] } else { Vec::new() };
         self.launch_with(id, &options);
@@ -393,6 +393,17 @@ fn bad_messages(group: &Group) {
     let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["201", "200", "200"], "{answers}");
     assert!(answers.contains("\"value\":7,") && answers.ends_with("ok\n"), "{answers}");
+    // Who says at once that it sends no more is answered all the same, and what is only begun is dropped.
+    let live = "GET /livez HTTP/1.1\r\nHost: h\r\n\r\n";
+    for end in ["", "GET /livez HTT"] {
+        let mut stream = TcpStream::connect(group.http(1)).expect("the door is open");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a valid time");
+        stream.write_all(format!("{live}{get}{live}{get}{live}{end}").as_bytes()).expect("it is read");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("it is closed behind the last answer");
+        assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 5, "{answers}");
+    }
 }
 
 #[test]

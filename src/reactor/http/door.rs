@@ -445,8 +445,9 @@ fn written_response(written: &Written) -> Response {
         Outcome::Replaced => (200, "replaced"),
         Outcome::Deleted => (200, "deleted"),
     };
-    let body = json!({ "result": word, "causal-metadata": metadata(&written.clock.needs()) });
-    let response = Response::json(status, &body);
+    let (result, metadata) = (format!("\"{word}\""), metadata(&written.clock.needs()).to_string());
+    let body = object(&[("result", &result), ("causal-metadata", &metadata)], false);
+    let response = Response::new(status, JSON, body);
     if written.outcome == Outcome::Deleted {
         return response;
     }
