@@ -337,8 +337,8 @@ fn bad_input_gets_a_clear_error_and_nothing_is_lost() {
     assert_eq!(group.curl(1, "PUT", &format!("/kvs/{}", "%C3%A4".repeat(50)), "{\"value\":1}").status, 201);
     // Metadata of another group, of unknown replicas, of counters that nobody reached.
     for foreign in [json!({"other:1": 1}), json!({ group.http(1): 1u64 << 60 }), json!({ group.http(1): 1, "x": 1 })] {
-        group.put(1, "kept", &json!(1), &foreign).refuses(503, "not all here");
-        group.get(1, "kept", &foreign).refuses(503, "not all here");
+        group.put(1, "kept", &json!(1), &foreign).refuses(503, "not all here: 1");
+        group.get(1, "kept", &foreign).refuses(503, "not all here: 1");
         let body = json!({ "causal-metadata": foreign }).to_string();
         group.curl(1, "DELETE", "/kvs/kept", &body).refuses(503, "not all here");
         group.curl(1, "GET", "/kvs/kept?consistency=linearizable", &body).refuses(503, "not all here");
@@ -409,7 +409,8 @@ fn bad_messages(group: &Group) {
 #[test]
 fn programs_in_python_are_served_and_prometheus_reads_the_metrics() {
     let group = Group::start_http(Net::any("programs_in_python_are_served_and_prometheus_reads_the_metrics"));
-    group.ask(1, &["push", "a\"\\b", "one", "two"], "").ok();
+    group.ask(1, &["push", "a\"\\b", "one"], "").ok();
+    group.ask(1, &["--udp", "push", "a\"\\b", "two"], "").ok();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/processes/http_client.py");
     let mut command = Command::new("/usr/bin/python3");
     command.arg(script).args((1..=3).map(|id| group.http(id)));
