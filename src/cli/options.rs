@@ -114,7 +114,9 @@ mod tests {
             Ok(("--wait SECS:3;--wait SECS:4;-v, --verbose:".into(), 4))
         );
         assert_eq!(scanned("- x"), Ok((String::new(), 0)));
-        for (word, lacks) in [("-n", true), ("-vn", true), ("--wait", true), ("-v", false), ("-n5", false), ("n", false)] {
+        for (word, lacks) in
+            [("-n", true), ("-vn", true), ("--wait", true), ("-v", false), ("-n5", false), ("n", false)]
+        {
             assert_eq!(lacks_value(word.as_bytes(), KNOWN), lacks, "{word}");
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::cli::input::{Input, Next};
 use crate::cli::line::{is_blank_line, split_word, words};
-use crate::cli::output::{complain, Output, Style};
 use crate::cli::options::lacks_value;
+use crate::cli::output::{complain, Output, Style};
 use crate::cli::table::{look_up, Call, Command, Flow, Found, Plan, Refusal, COMMANDS, GLOBAL, IN_LINES};
 use crate::client::{Answer, Error, Session};
 use crate::limits::ITEM_BYTES_MAX;

@@ -160,15 +160,17 @@ impl Clock {
 
     /// The first address of which more writes are named than are here, how many are, and how many are here.
     fn lacking<'a>(&self, needs: &'a Needs) -> Option<(&'a str, u64, u64)> {
-        let counts = needs.0.iter().map(|(address, &count)| {
-            (address.as_str(), count, self.0.get(address).map_or(0, |door| door.writes))
-        });
+        let counts = needs
+            .0
+            .iter()
+            .map(|(address, &count)| (address.as_str(), count, self.0.get(address).map_or(0, |door| door.writes)));
         counts.into_iter().find(|(_, named, here)| named > here)
     }
 
     /// Why what is named cannot be waited for any longer.
     pub fn lack(&self, needs: &Needs) -> String {
-        let what = self.lacking(needs).map(|(address, named, here)| format!(": {named} of {address} are named, {here} are"));
+        let what =
+            self.lacking(needs).map(|(address, named, here)| format!(": {named} of {address} are named, {here} are"));
         format!("the writes that the causal metadata names are not all here{}", what.unwrap_or_default())
     }
 

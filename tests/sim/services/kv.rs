@@ -282,7 +282,9 @@ impl super::Habit for Habit {
     /// The key that was just written or read.
     fn errand(&mut self, answered: &[u8]) -> Option<Bytes> {
         let key = match (KvOperation::decode(&answered[1..]), KvQuery::decode(&answered[1..])) {
-            (Ok(KvOperation::Put { key, .. } | KvOperation::Delete { key, .. }), _) | (_, Ok(KvQuery::Get { key })) => key,
+            (Ok(KvOperation::Put { key, .. } | KvOperation::Delete { key, .. }), _) | (_, Ok(KvQuery::Get { key })) => {
+                key
+            }
             _ => return None,
         };
         let mut bytes = Vec::new();
