@@ -132,7 +132,7 @@ pub fn is_comment(line: &[u8]) -> bool {
     split_word(line).0.starts_with(b"#")
 }
 
-/// The name, options in front of the operands, one operand, and behind it the rest of the line, whatever it begins with.
+/// The name, options in front of the operands, one operand, and the rest of the line, whatever it begins with.
 fn words_and_rest(command: &Command, line: &[u8]) -> Vec<Vec<u8>> {
     let (mut words, mut rest) = (vec![command.name.as_bytes().to_vec()], Some(line));
     let mut wants_value = false;

@@ -61,8 +61,8 @@ pub trait Habit: Debug {
     fn hear(&mut self, _operation: &[u8], _answer: &[u8]) {}
     /// An answer to this query arrives, which with `stale` a replica gave alone.
     fn found(&mut self, _query: &[u8], _stale: bool, _answer: &[u8]) {}
-    /// What to ask another replica, which answers alone, now that this operation or query is answered. What was asked so
-    /// before is given up.
+    /// What to ask another replica, which answers alone, now that this operation or query is answered. What was asked
+    /// so before is given up.
     fn errand(&mut self, _answered: &[u8]) -> Option<Bytes> {
         None
     }
