@@ -1,7 +1,7 @@
 //! A whole replica that serves: a group of one with something in its log.
 
 use super::*;
-use crate::log::Snapshot;
+use crate::log::{replay, Snapshot};
 use crate::replica::{Config, Input, Level, Stored, StoredFile};
 use crate::types::{Birth, ClientId, ClusterId, Digest, Epoch, GroupTime, Incarnation, Run, Slot};
 use crate::wire::client::ToReplica;
@@ -147,9 +147,21 @@ fn slots_of_a_view_that_it_has_not_heard_of_are_not_taken() {
     let unheard = next_slot(&whole, epoch.next());
     whole.replica.take_slots(vec![unheard], &mut out);
     assert_eq!((out.log.len(), whole.replica.journal.logged()), (0, logged));
-    let heard = next_slot(&whole, epoch);
+    // Of an earlier one they are, and logged as such: what is noted beside them holds for the newest view alone.
+    let earlier = Epoch(epoch.0 - 1);
+    let heard = next_slot(&whole, earlier);
     whole.replica.take_slots(vec![heard], &mut out);
     assert_eq!((out.log.len(), whole.replica.journal.logged()), (1, logged.next()));
+    whole.carry_out(out);
+    let segment = |(file, bytes): (&StoredFile, &Vec<u8>)| match file {
+        StoredFile::Segment(number) => (*number, bytes.clone()),
+        StoredFile::Snapshot(_) => panic!("none was made"),
+    };
+    let segments: Vec<_> = whole.segments.iter().map(segment).collect();
+    let slices: Vec<_> = segments.iter().map(|(number, bytes)| (*number, &bytes[..])).collect();
+    let log = replay(&slices);
+    let record = &log.records.last().expect("it was logged").record;
+    assert_eq!((record.slot, record.epoch, record.vector.len()), (logged.next(), earlier, 0));
 }
 
 /// Whose clients wait for answers that were given in slots which it jumps over is told nothing of them: they must ask
