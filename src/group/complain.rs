@@ -17,7 +17,6 @@ use crate::group::commit::Commit;
 use crate::group::quorum::{is_quorum, Ranks};
 use crate::limits::COMPLAINT_FACTOR;
 use crate::types::{Epoch, Rank, Run, Slot, Time};
-use crate::wire::datagram::Status;
 use crate::wire::view::View;
 
 /// What a member with rank sees of its view in one turn.
@@ -168,8 +167,8 @@ impl Complaints {
         self.members.iter_mut().for_each(Member::unwatch);
     }
 
-    /// Looks at every other member once. `status_of` says what a run that is heard last reported.
-    pub fn judge(&mut self, now: Time, sight: &Sight<'_>, status_of: &dyn Fn(Run) -> Option<Status>) -> Vec<Verdict> {
+    /// Looks at every other member once. `frozen` says of a run that is heard whether it reported that it is frozen.
+    pub fn judge(&mut self, now: Time, sight: &Sight<'_>, frozen: &dyn Fn(Run) -> Option<bool>) -> Vec<Verdict> {
         self.on_epoch(sight.view.epoch);
         if self.epoch > sight.view.epoch {
             return Vec::new();
@@ -181,9 +180,9 @@ impl Complaints {
         let since = |(slot, since)| if sight.awaited == Some(slot) { since } else { now };
         self.awaited = sight.awaited.map(|slot| (slot, self.awaited.map_or(now, since)));
         for k in (0..self.members.len()).filter(|&k| k != usize::from(sight.me.0)) {
-            let status = status_of(self.members[k].run);
-            self.listen(now, k, status.is_some());
-            self.watch(now, k, sight, status.is_some_and(|s| s.frozen));
+            let frozen = frozen(self.members[k].run);
+            self.listen(now, k, frozen.is_some());
+            self.watch(now, k, sight, frozen == Some(true));
         }
         self.complain(now, sight);
         self.verdicts(&before)
@@ -273,6 +272,7 @@ impl Complaints {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::datagram::Status;
     use crate::types::Mseq;
     use crate::wire::view::tests::view_of;
     use crate::wire::view::Policy;
@@ -332,11 +332,11 @@ mod tests {
                 window_waits: self.window_waits,
                 window_shut: self.window_shut,
             };
-            let status_of = |run: Run| {
+            let frozen = |run: Run| {
                 let frozen = self.frozen_peers.contains(&run.id.0);
-                (!self.silent.contains(&run.id.0)).then(|| Status { frozen, ..Status::default() })
+                (!self.silent.contains(&run.id.0)).then_some(frozen)
             };
-            self.complaints.judge(Time(now), &sight, &status_of)
+            self.complaints.judge(Time(now), &sight, &frozen)
         }
 
         /// Judges at a moment, just before a period has passed, and when it has. The complaints at the end.

@@ -218,11 +218,11 @@ impl Detect {
     /// or ended.
     pub fn judge(&mut self, now: Time, sight: &Sight<'_>) -> Vec<Verdict> {
         let (peers, suspect_after_ns) = (&self.peers, self.suspect_after_ns);
-        let status_of = |run: Run| {
+        let frozen = |run: Run| {
             let peer = peers.get(&run.id).filter(|p| p.run == run && is_there(now, p, suspect_after_ns))?;
-            Some(peer.status)
+            Some(peer.status.frozen)
         };
-        self.complaints.judge(now, sight, &status_of)
+        self.complaints.judge(now, sight, &frozen)
     }
 
     /// Why this replica complains of this run, if it does.

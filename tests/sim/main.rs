@@ -33,7 +33,22 @@ mod words;
 mod workload;
 mod world;
 
+/// Seeds come and go with buffers of megabytes: what one gives back the next takes, and the kernel is left out.
+#[cfg(target_env = "gnu")]
+fn keep_memory() {
+    // Safety: only sets parameters of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn keep_memory() {}
+
 fn main() {
+    keep_memory();
     let options = options::read();
     let code = match options.mode {
         options::Mode::Test => runner::test(&options),
