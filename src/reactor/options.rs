@@ -177,7 +177,8 @@ fn lab(given: &getopts::Matches, environment: &Environment<'_>) -> Result<LabOpt
 }
 
 fn options(given: &getopts::Matches, environment: &Environment<'_>) -> Result<Options, Exit> {
-    let id = number(given, "id", 1, u64::from(REPLICA_ID_MAX))?.ok_or_else(|| Exit::usage("--id is missing"))?;
+    let id = number(given, "id", 1, u64::from(REPLICA_ID_MAX))?
+        .ok_or_else(|| Exit::usage("--id is missing (see ftqd --help)"))?;
     let id = ReplicaId(id as u8);
     let options = Options {
         id,
