@@ -32,6 +32,8 @@ const LEASE_MS: u64 = 2 * SECONDS_MAX * 1000;
 /// Latencies are kept from a microsecond to a minute, to three digits.
 const LATENCY_NS: (u64, u64) = (1000, 60_000_000_000);
 
+const NO_DATAGRAMS: &str = "what is measured are connections, so bench takes no --udp";
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Push,
@@ -80,7 +82,14 @@ pub fn plan(call: &Call<'_>) -> Result<Plan, Refusal> {
         depth: number("pipeline", 1, SESSION_WINDOW)?,
         stale: call.stale,
     };
+    if call.datagrams {
+        return Err(Refusal::Usage(NO_DATAGRAMS.to_string()));
+    }
     Ok(Plan::Run(Box::new(move |session, out| {
+        // Among other commands, whose requests may be datagrams.
+        if session.uses_datagrams() {
+            return out.error(&Error::bad_request(NO_DATAGRAMS));
+        }
         let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
         let label = format!("bench-{}-{random:016x}", std::process::id());
         let result = measure(&load, &label, session, out);

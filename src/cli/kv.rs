@@ -77,10 +77,13 @@ fn read_words(call: &Call<'_>) -> Result<Words, Refusal> {
             b"cas" => 2,
             _ => 0,
         };
-        for _ in 0..before_value {
+        // As on the command line `--` lets a key begin with a dash.
+        let mut wanted = before_value;
+        while wanted > 0 && rest.is_some() {
             let (word, behind) = split_word(rest.unwrap_or_default());
             parts.extend(Some(word.to_vec()).filter(|word| !word.is_empty()));
             rest = behind;
+            wanted -= usize::from(word != b"--");
         }
         match (before_value, rest) {
             (0, rest) => parts.extend(words(rest.unwrap_or_default())),

@@ -233,7 +233,8 @@ fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
         Err(e) => return no_stdout(&e),
     };
     let mut out = Output::new(settings.style, Some(stdout));
-    let call = Call { command, options, operands, style: settings.style, stale: settings.stale, alone: true };
+    let Settings { style, stale, datagrams, .. } = settings;
+    let call = Call { command, options, operands, style, stale, datagrams, alone: true };
     let planned = (command.plan)(&call);
     match planned {
         Err(Refusal::Usage(why)) => {

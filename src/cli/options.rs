@@ -68,6 +68,16 @@ pub fn scan<'a>(words: &'a [Vec<u8>], known: &[Known]) -> Result<(Vec<Given<'a>>
     Ok((given, at))
 }
 
+/// Whether the value of the last option in this word stands in the next one.
+pub fn lacks_value(word: &[u8], known: &[Known]) -> bool {
+    let is_last = |option: &&Known| match word {
+        [b'-', b'-', name @ ..] => !option.name.is_empty() && option.name.as_bytes() == name,
+        [b'-', letters @ ..] => option.letter != 0 && letters.last() == Some(&option.letter),
+        _ => false,
+    };
+    known.iter().find(is_last).is_some_and(|option| !option.value.is_empty())
+}
+
 fn next<'a>(words: &'a [Vec<u8>], at: &mut usize, option: Known) -> Result<&'a [u8], String> {
     let value = words.get(*at).ok_or_else(|| format!("option {} lacks its value", option.synopsis()))?;
     *at += 1;
@@ -104,6 +114,11 @@ mod tests {
             Ok(("--wait SECS:3;--wait SECS:4;-v, --verbose:".into(), 4))
         );
         assert_eq!(scanned("- x"), Ok((String::new(), 0)));
+        for (word, lacks) in
+            [("-n", true), ("-vn", true), ("--wait", true), ("-v", false), ("-n5", false), ("n", false)]
+        {
+            assert_eq!(lacks_value(word.as_bytes(), KNOWN), lacks, "{word}");
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use crate::cli::input::{Input, Next};
 use crate::cli::line::{is_blank_line, split_word, words};
+use crate::cli::options::lacks_value;
 use crate::cli::output::{complain, Output, Style};
-use crate::cli::table::{look_up, Call, Flow, Found, Plan, Refusal, COMMANDS, GLOBAL, IN_LINES};
+use crate::cli::table::{look_up, Call, Command, Flow, Found, Plan, Refusal, COMMANDS, GLOBAL, IN_LINES};
 use crate::client::{Answer, Error, Session};
 use crate::limits::ITEM_BYTES_MAX;
 use crate::wire::answer::Code;
@@ -131,23 +132,37 @@ pub fn is_comment(line: &[u8]) -> bool {
     split_word(line).0.starts_with(b"#")
 }
 
+/// The name, options in front of the operands, one operand, and the rest of the line, whatever it begins with.
+fn words_and_rest(command: &Command, line: &[u8]) -> Vec<Vec<u8>> {
+    let (mut words, mut rest) = (vec![command.name.as_bytes().to_vec()], Some(line));
+    let mut wants_value = false;
+    while let Some(line) = rest {
+        let (word, behind) = split_word(line);
+        let is_option = command.options.is_some() && word.len() > 1 && word.starts_with(b"-");
+        words.extend(Some(word.to_vec()).filter(|word| !word.is_empty()));
+        rest = behind;
+        if !wants_value && (!is_option || word == b"--") {
+            break;
+        }
+        wants_value = !wants_value && command.options.is_some_and(|own| lacks_value(word, own));
+    }
+    words.extend(rest.map(<[u8]>::to_vec));
+    words
+}
+
 /// What a line comes to, and how its answer is printed.
 pub fn plan(line: &[u8], style: Style, stale: bool) -> Result<(Plan, Style), Refusal> {
     let (name, rest) = split_word(line);
-    let takes_rest = COMMANDS.iter().any(|command| command.takes_rest && command.name.as_bytes() == name);
-    let words = if takes_rest {
-        // The item is the rest of the line behind the word before it, whatever it begins with.
-        let (operand, item) = split_word(rest.unwrap_or_default());
-        let known = [Some(name), Some(operand).filter(|operand| !operand.is_empty()), item];
-        known.into_iter().flatten().map(<[u8]>::to_vec).collect()
-    } else {
-        words(line)
+    let takes_rest = COMMANDS.iter().find(|command| command.takes_rest && command.name.as_bytes() == name);
+    let words = match takes_rest {
+        Some(command) => words_and_rest(command, rest.unwrap_or_default()),
+        None => words(line),
     };
     if let [b"quit" | b"exit"] = words.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
         return Ok((Plan::Quit, style));
     }
     let Found { command, options, operands } = look_up(&words)?;
-    let mut call = Call { command, options, operands, style, stale, alone: false };
+    let mut call = Call { command, options, operands, style, stale, datagrams: false, alone: false };
     let foreign = call.options.iter().find(|(known, _)| GLOBAL.contains(known) && !IN_LINES.contains(&known.name));
     if let Some((known, _)) = foreign {
         return Err(Refusal::Usage(format!("{} can only stand on the command line", known.synopsis())));
@@ -196,6 +211,22 @@ mod tests {
         assert_eq!(pushed(b"qPush 1 a\\nb\\x00\xff"), b"a\nb\0\xff");
         assert!(matches!(refusal(b"qPush 1"), Refusal::Usage(_)));
         assert!(matches!(refusal(b"qPush 1 \\q"), Refusal::Error(e) if e.is(Code::BadRequest)));
+    }
+
+    #[test]
+    fn options_stand_in_front_of_what_takes_the_rest() {
+        for line in ["kv -n 1 list a", "kv -n1 list", "kv list -n 1 a", "stock --json l", "stock -j h 'a  b'"] {
+            assert!(matches!(plan(line.as_bytes(), LINES, false), Ok((Plan::Run(_), _))), "{line}");
+        }
+        assert!(matches!(refusal(b"kv -n x list"), Refusal::Error(e) if e.is(Code::BadRequest)));
+        assert!(matches!(refusal(b"kv -n"), Refusal::Usage(_)));
+        let (key, value) = ("-5", "{\"a\":  \" b\"}");
+        let Ok((Plan::Ask { bytes, .. }, _)) = plan(format!("kv put -- {key} {value}").as_bytes(), LINES, false) else {
+            panic!("it was refused");
+        };
+        let mut wanted = Vec::new();
+        crate::client::kv::put(key, value, crate::wire::kv::Condition::Any).encode(&mut wanted);
+        assert_eq!(bytes, wanted);
     }
 
     #[test]

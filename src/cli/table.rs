@@ -29,6 +29,8 @@ pub struct Call<'a> {
     pub style: Style,
     /// Reads may be answered by a replica alone.
     pub stale: bool,
+    /// Requests are to go as datagrams.
+    pub datagrams: bool,
     /// Its name stands on the command line, not in a line of stdin.
     pub alone: bool,
 }

@@ -13,7 +13,7 @@ const LINES: Style = Style { json: false, null: false, escape: true, lines: true
 fn ran(fake: &Fake, style: Style, words: &[&str]) -> (String, u8) {
     let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
     let Ok(Found { command, options, operands }) = look_up(&words) else { panic!("{words:?} was refused") };
-    let call = Call { command, options, operands, style, stale: false, alone: !style.lines };
+    let call = Call { command, options, operands, style, stale: false, datagrams: false, alone: !style.lines };
     let mut session = Session::new(fake.servers.clone(), PATIENT);
     let mut out = Output::new(style, None);
     match (command.plan)(&call) {

@@ -61,6 +61,8 @@ pub struct Http {
     /// Places with something to write.
     dirty: Vec<usize>,
     door: Door,
+    /// The replica serves and the door is yet to be announced, as of the last turn.
+    serves: bool,
     key_chars_max: usize,
     /// Bytes held for all connections, as of the last look.
     held: usize,
@@ -90,6 +92,7 @@ impl Http {
             ready: VecDeque::new(),
             dirty: Vec::new(),
             door: Door::new(replica, address, seed),
+            serves: false,
             key_chars_max,
             held: 0,
             look_at: Time(0),
@@ -143,6 +146,10 @@ impl Http {
     /// Accepts, reads, hands over what is asked, and looks after what took too long.
     pub fn receive(&mut self, now: Time, registry: &Registry, replica: &mut Replica, out: &mut Outbox, text: &Metrics) {
         self.accept(now, registry);
+        if self.begins_to_serve(replica) {
+            self.door.hurry();
+            self.look_at = now;
+        }
         if now >= self.look_at {
             self.look(now, replica);
         }
@@ -160,6 +167,12 @@ impl Http {
         for frame in self.door.take_frames() {
             replica.step(now, Input::Frame { client: self.door.client(), frame: &frame }, out);
         }
+    }
+
+    /// Whether the replica begins to serve while the others do not know yet where this door is.
+    fn begins_to_serve(&mut self, replica: &Replica) -> bool {
+        let serves = self.door.is_unknown() && replica.reason().is_none();
+        !std::mem::replace(&mut self.serves, serves) && serves
     }
 
     fn accept(&mut self, now: Time, registry: &Registry) {

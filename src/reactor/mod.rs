@@ -249,13 +249,14 @@ impl Reactor {
     }
 
     fn hand_http(&mut self, now: Time) {
-        let Reactor { http, replica, out, poll, disk, udp, peers, clients, passed, .. } = self;
+        let Reactor { http, replica, out, poll, disk, udp, peers, clients, guests, passed, .. } = self;
         if let Some(http) = http {
             let sources = Sources {
                 passed,
                 datagrams: &udp.counters,
                 streams: &peers.counters,
                 clients: clients.count(),
+                guests,
                 synced: &disk.synced,
                 durable: &disk.made_durable,
             };

@@ -212,10 +212,7 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     let alarm = Alarm::new().map_err(|e| Exit::system("make a timer", &e))?;
     let poll = Poll::new().map_err(|e| Exit::system("watch for events", &e))?;
     let (now, mut out) = (os::now(), Outbox::default());
-    let replica = recover(config, found, &mut out);
-    if let Some((message, status)) = out.stop.take() {
-        return Err(Exit { status, message });
-    }
+    let replica = recover(config, found, &mut out)?;
     let disk = Disk::new(directory, options.disk, SEGMENT_BYTES)?;
     logger.log(Level::Info, &greeting(options, &own.address.to_string(), &disk));
     let (wheel, notifier) = (Wheel::new(now), Notifier::new(now));
@@ -242,14 +239,18 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     })
 }
 
-/// Brings the core up. Damaged snapshots must have been set aside before.
-fn recover(config: Config, found: Found, out: &mut Outbox) -> Replica {
+/// Brings the core up. Damaged snapshots must have been set aside before. Errors where it refuses what the disk holds.
+fn recover(config: Config, found: Found, out: &mut Outbox) -> Result<Replica, Exit> {
     let Found { meta, segments, snapshots, warning: _ } = found;
     let slices: Vec<(SegmentNumber, &[u8])> = segments.iter().map(|(n, m)| (*n, m.bytes())).collect();
     let files: Vec<(Slot, &[u8])> = snapshots.iter().map(|(slot, m)| (*slot, m.bytes())).collect();
     let choice = snapshot::choose(&files);
     let stored = Stored { meta, log: replay(&slices), snapshot: choice.newest, snapshots: choice.usable };
-    Replica::recover(config, stored, os::now(), out)
+    let replica = Replica::recover(config, stored, os::now(), out);
+    match out.stop.take() {
+        Some((message, status)) => Err(Exit { status, message }),
+        None => Ok(replica),
+    }
 }
 
 /// Moves snapshots that are not what they were out of the way. Errors where one is of a newer version.

@@ -50,7 +50,7 @@ impl Store {
             return Err(Refusal(Code::NotPrimary, format!("{address} was removed from the view")));
         }
         if !self.clock.covers(needs) && !crate::broken::is("kv-needs-ignored") {
-            return Err(Refusal(Code::Busy, "the writes that the causal metadata names are not all here".into()));
+            return Err(Refusal(Code::Busy, self.clock.lack(needs)));
         }
         if !self.clock.0.contains_key(address) && self.clock.0.len() >= KV_ADDRESSES_MAX {
             return Err(Refusal(Code::Full, format!("{KV_ADDRESSES_MAX} addresses have taken in writes already")));

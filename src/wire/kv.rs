@@ -155,7 +155,23 @@ fn put_rising<T>(map: &mut BTreeMap<String, T>, address: &str, value: T) -> Deco
 impl Clock {
     /// Whether this state has taken in all that is named.
     pub fn covers(&self, needs: &Needs) -> bool {
-        needs.0.iter().all(|(address, &count)| count <= self.0.get(address).map_or(0, |door| door.writes))
+        self.lacking(needs).is_none()
+    }
+
+    /// The first address of which more writes are named than are here, how many are, and how many are here.
+    fn lacking<'a>(&self, needs: &'a Needs) -> Option<(&'a str, u64, u64)> {
+        let counts = needs
+            .0
+            .iter()
+            .map(|(address, &count)| (address.as_str(), count, self.0.get(address).map_or(0, |door| door.writes)));
+        counts.into_iter().find(|(_, named, here)| named > here)
+    }
+
+    /// Why what is named cannot be waited for any longer.
+    pub fn lack(&self, needs: &Needs) -> String {
+        let what =
+            self.lacking(needs).map(|(address, named, here)| format!(": {named} of {address} are named, {here} are"));
+        format!("the writes that the causal metadata names are not all here{}", what.unwrap_or_default())
     }
 
     /// Whether a read of this state may be answered to whoever knows of that.
@@ -511,6 +527,8 @@ mod tests {
         for beyond in [&[("a:1", 4)][..], &[("a:1", 3), ("b:2", 2)], &[("x:9", 1)], &[("a:1", u64::MAX)]] {
             assert!(!clock.covers(&needs(beyond)), "{beyond:?}");
         }
+        let lack = clock.lack(&needs(&[("a:1", 3), ("b:2", 7), ("x:9", 1)]));
+        assert!(lack.ends_with("not all here: 7 of b:2 are named, 1 are"), "{lack}");
     }
 
     #[test]

@@ -81,6 +81,10 @@ fn ftqc_sends_datagrams_where_they_fit() {
     assert_eq!(waits.status, 1, "{waits:?}");
     let nobody = run(command("127.0.0.1:1", &["--udp", "-t", "0", "size", "jobs"]), Vec::new());
     assert_eq!(nobody.status, 69, "{nobody:?}");
+    // What measures connections says so, and measures nothing else in their name.
+    ask(&["bench", "--seconds", "1"], "").refuses(64, "ftqc: usage: what is measured are connections");
+    let lines = ask(&[], "bench --seconds 1\nsize jobs\n");
+    lines.is(65, "! bad-request what is measured are connections, so bench takes no --udp\n0\n");
     group.assert_agreement();
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{json, Value};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ impl Answer {
 
 impl Group {
     /// Three replicas, two of which have their HTTP addresses from the book and one from its command line.
-    fn start_http(net: Net) -> Group {
+    pub fn start_http(net: Net) -> Group {
         let mut group = Group::prepare(net, 3, &[]);
         let line = |id: u8| match id {
             2 => format!("{id} {}\n", group.net.address(id)),
@@ -67,7 +67,7 @@ impl Group {
         group
     }
 
-    fn launch_http(&mut self, id: u8) {
+    pub fn launch_http(&mut self, id: u8) {
         let address = self.http(id);
         let options = if id == 2 { vec!["--http", address.as_str()] } else { Vec::new() };
         self.launch_with(id, &options);
@@ -337,8 +337,8 @@ fn bad_input_gets_a_clear_error_and_nothing_is_lost() {
     assert_eq!(group.curl(1, "PUT", &format!("/kvs/{}", "%C3%A4".repeat(50)), "{\"value\":1}").status, 201);
     // Metadata of another group, of unknown replicas, of counters that nobody reached.
     for foreign in [json!({"other:1": 1}), json!({ group.http(1): 1u64 << 60 }), json!({ group.http(1): 1, "x": 1 })] {
-        group.put(1, "kept", &json!(1), &foreign).refuses(503, "not all here");
-        group.get(1, "kept", &foreign).refuses(503, "not all here");
+        group.put(1, "kept", &json!(1), &foreign).refuses(503, "not all here: 1");
+        group.get(1, "kept", &foreign).refuses(503, "not all here: 1");
         let body = json!({ "causal-metadata": foreign }).to_string();
         group.curl(1, "DELETE", "/kvs/kept", &body).refuses(503, "not all here");
         group.curl(1, "GET", "/kvs/kept?consistency=linearizable", &body).refuses(503, "not all here");
@@ -393,12 +393,24 @@ fn bad_messages(group: &Group) {
     let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["201", "200", "200"], "{answers}");
     assert!(answers.contains("\"value\":7,") && answers.ends_with("ok\n"), "{answers}");
+    // Who says at once that it sends no more is answered all the same, and what is only begun is dropped.
+    let live = "GET /livez HTTP/1.1\r\nHost: h\r\n\r\n";
+    for end in ["", "GET /livez HTT"] {
+        let mut stream = TcpStream::connect(group.http(1)).expect("the door is open");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a valid time");
+        stream.write_all(format!("{live}{get}{live}{get}{live}{end}").as_bytes()).expect("it is read");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("it is closed behind the last answer");
+        assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 5, "{answers}");
+    }
 }
 
 #[test]
 fn programs_in_python_are_served_and_prometheus_reads_the_metrics() {
     let group = Group::start_http(Net::any("programs_in_python_are_served_and_prometheus_reads_the_metrics"));
-    group.ask(1, &["push", "a\"\\b", "one", "two"], "").ok();
+    group.ask(1, &["push", "a\"\\b", "one"], "").ok();
+    group.ask(1, &["--udp", "push", "a\"\\b", "two"], "").ok();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/processes/http_client.py");
     let mut command = Command::new("/usr/bin/python3");
     command.arg(script).args((1..=3).map(|id| group.http(id)));

@@ -96,6 +96,9 @@ def metrics():
     assert values[("ftq_http_requests_total", (("code", "404"),))] >= 1
     assert values[("ftq_requests_total", (("code", "ok"),))] > 20
     assert values[("ftq_views_total", (("step", "installed"),))] >= 1
+    assert values[("ftq_datagram_clients", ())] == 1
+    assert values[("ftq_datagram_requests_total", (("fate", "taken"),))] >= 2, "an opening and a push"
+    assert values[("ftq_datagram_answers_total", (("fate", "sent"),))] >= 2
     assert values[("ftq_primary", ())] == 1 and values[("ftq_view_members", ())] == len(ADDRESSES)
     assert values[("ftq_queue_items", (("queue", 'a"\\b'),))] == 2, "a label with what must be escaped"
     assert ("ftq_nacks_total", (("of", "order"),)) in values and ("ftq_resends_total", (("of", "order"),)) in values

@@ -1,5 +1,6 @@
-//! What the README's first five minutes and the examples of ftqc(1) show is pasted into a shell, command by command,
-//! and held against what they say comes of it: `$ ` begins a command, `...` stands for anything, `#` begins a remark.
+//! What the README and the examples of ftqc(1) and ftqd(8) show is pasted into a shell, command by command, and held
+//! against what they say comes of it: `$ ` begins a command, `...` stands for anything, `#` begins a remark. What the
+//! pages show comes so from three replicas, and from the one of three that is left when one was killed and one cut off.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -90,7 +91,8 @@ fn fits(shown: &str, line: &str) -> bool {
 /// Runs all commands in one shell and holds what each says against what is shown.
 fn paste(steps: &[Step], place: &Path, servers: &str) {
     // Commands and answers end with NUL, so that nothing in them is taken for an end.
-    let shell = "exec 3<&0 </dev/null 2>&1; while IFS= read -r -d '' line <&3; do eval \"$line\"; printf '\\0'; done";
+    let shell = "exec 3<&0 </dev/null 2>&1; curl() { command curl -sS \"$@\"; }; \
+                 while IFS= read -r -d '' line <&3; do eval \"$line\"; printf '\\0'; done";
     let bin = Path::new(env!("CARGO_BIN_EXE_ftqc")).parent().expect("it is in a directory");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let mut bash = Command::new("bash");
@@ -120,17 +122,77 @@ fn the_first_five_minutes_are_as_the_readme_shows_them() {
     // The programs are built, and elsewhere.
     let made: Vec<Step> = steps.drain(..2).collect();
     assert!(made[0].command.starts_with("make all ") && made[1].command.starts_with("export PATH="), "{made:?}");
+    for heading in ["## A chat and an availability log\n", "## Keys over HTTP\n"] {
+        let more = of_readme(&text, heading);
+        assert!(more.len() >= 5, "{heading}: {} steps", more.len());
+        steps.extend(more);
+    }
     paste(&steps, place.path(), "");
 }
 
+/// The examples of the pages: those of ftqd(8) that ask by HTTP, asked of this address, then those of ftqc(1).
+fn of_pages(http: &str) -> [Vec<Step>; 2] {
+    let ftqd = include_str!("../../man/ftqd.8").replace("localhost:8000", http);
+    let pages = [of_page(&ftqd, ".Sh EXAMPLES\n"), of_page(include_str!("../../man/ftqc.1"), ".Sh EXAMPLES\n")];
+    assert!(pages[0].len() > 15 && pages[1].len() > 40, "{} and {} steps", pages[0].len(), pages[1].len());
+    pages
+}
+
+/// Every row of what the services must do stands in the examples.
 #[test]
-fn the_examples_of_the_man_page_come_out_as_shown() {
-    let group = Group::start(Net::any("the_examples_of_the_man_page_come_out_as_shown"), 3);
+fn the_examples_show_every_command_of_the_services() {
+    let [ftqd, ftqc] = of_pages("localhost:8000").map(|steps| steps.into_iter().map(|step| step.command));
+    let (ftqd, ftqc) = (ftqd.collect::<Vec<_>>().join("\n"), ftqc.collect::<Vec<_>>().join("\n"));
+    let commands = "qCreate qDestroy qId qPush qPop qTop qSize push pop take ack bury dead kick purge limit size work";
+    let chat = ["'0|", "'1|", "'2|", "'3|'", "'4|'", "'5|", "'6|'", " quit | ftqc chat"];
+    let stock = ["\nl\n", "\nv '", "\ne '", "stock n '", "\nd '", "\nh '", "\ndelete '", "\nq\n"];
+    let keys = ["kv put ", "kv get ", "kv cas ", "kv list ", "kv del "];
+    let commands = commands.split(' ').map(|name| format!("ftqc {name} "));
+    let shown = commands.chain(chat.into_iter().chain(stock).chain(keys).map(str::to_owned));
+    shown.for_each(|part| assert!(ftqc.contains(&part), "{part:?} is not shown"));
+    let kvs = ["-X PUT localhost:8000/kvs/", "-X GET localhost:8000/kvs/", "-X DELETE localhost:8000/kvs/"];
+    let view = ["curl localhost:8000/view", "-X PUT localhost:8000/view ", "-X DELETE localhost:8000/view "];
+    let others = ["?consistency=linearizable", "/kvs?prefix=", "Prefer: wait=", "If-Match: ", "/readyz"];
+    for part in kvs.into_iter().chain(view).chain(others) {
+        assert!(ftqd.contains(part), "{part:?} is not shown");
+    }
+}
+
+#[test]
+fn the_examples_of_the_man_pages_come_out_as_shown() {
+    let group = Group::start_http(Net::any("the_examples_of_the_man_pages_come_out_as_shown"));
     let servers: Vec<String> = (1..=3).map(|id| group.net.address(id)).collect();
-    let steps = of_page(include_str!("../../man/ftqc.1"), ".Sh EXAMPLES\n");
-    assert!(steps.len() > 25, "{} steps", steps.len());
     let place = tempfile::TempDir::new().expect("a directory");
-    paste(&steps, place.path(), &servers.join(","));
+    for steps in of_pages(&group.http(1)) {
+        paste(&steps, place.path(), &servers.join(","));
+    }
+    group.assert_agreement();
+}
+
+/// The clients name all three all the same, the dead one first.
+#[test]
+fn the_examples_come_out_as_shown_while_one_is_killed_and_one_is_cut_off() {
+    let test = "the_examples_come_out_as_shown_while_one_is_killed_and_one_is_cut_off";
+    let Some(net) = Net::private(test) else { return };
+    let mut group = Group::start_http(net);
+    group.crash(1);
+    group.await_view(&[2, 3]);
+    group.net.cut_apart(&[2], &[1, 3]);
+    group.await_view(&[3]);
+    let servers: Vec<String> = (1..=3).map(|id| group.net.address(id)).collect();
+    let place = tempfile::TempDir::new().expect("a directory");
+    for mut steps in of_pages(&group.http(3)) {
+        // It wants to measure all three.
+        steps.retain(|step| !step.command.starts_with("ftqc bench "));
+        paste(&steps, place.path(), &servers.join(","));
+    }
+    group.assert_refuses(2, "waiting for replica 3");
+    // What was said is what all three have when they are together again.
+    group.net.heal();
+    group.launch_http(1);
+    group.await_view(&[1, 2, 3]);
+    group.assert_agreement();
+    group.ask(1, &["size", "mail"], "").is(0, "1000\n");
 }
 
 #[test]

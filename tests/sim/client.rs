@@ -1,6 +1,6 @@
 //! A virtual client: opens a session, sends requests under rising numbers without waiting for answers, reads. A
 //! faulty one loses answers, moves to another replica and sends again under the same numbers, sends old requests late,
-//! and dies.
+//! and dies. With what it just learnt it now and then asks another replica, which may lag: an errand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -22,6 +22,8 @@ const BACK_OFF_MIN: Nanos = 10 * MS;
 const BACK_OFF_MAX: Nanos = 640 * MS;
 /// How long it waits to be greeted.
 const GREETING_WAIT: Nanos = 1000 * MS;
+/// Chances in a million that what an answer tells is taken to another replica.
+const ERRAND_PPM: u32 = 300_000;
 
 /// What a client does to its connections.
 #[derive(Debug)]
@@ -71,6 +73,8 @@ pub struct Client {
     queries: BTreeMap<u64, (Rc<[u8]>, bool)>,
     old: Option<Old>,
     habits: Habits,
+    /// A connection for one stale read at another replica, and what is asked there.
+    errand: Option<(ClientId, Rc<[u8]>)>,
     /// After a refusal: when to send everything unanswered again.
     again_at: Option<Nanos>,
     /// How long after the next one: longer each time, until something is answered.
@@ -105,6 +109,7 @@ impl Client {
             queries: BTreeMap::new(),
             old: None,
             habits: Habits::new(),
+            errand: None,
             again_at: None,
             back_off: BACK_OFF_MIN,
             // Who never asks again finds out whether the group itself loses anything.
@@ -226,6 +231,31 @@ impl Client {
         self.send(connection, &ToReplica::Hello { version: VERSION });
     }
 
+    /// Takes what it just learnt to another replica, beside its own connection. Whatever was asked on the errand before
+    /// this one is given up.
+    fn run_errand(&mut self, answered: &[u8], judges: &mut Judges) {
+        if self.replicas == 1 || !self.rng.chance(ERRAND_PPM) {
+            return;
+        }
+        let Some(query) = self.habits.errand(answered) else { return };
+        self.end_errand();
+        self.connections += 1;
+        let connection = ClientId((self.index as u64) << 32 | self.connections);
+        let replica = (self.at + 1 + self.rng.below(self.replicas as u64 - 1) as usize) % self.replicas;
+        let (query, number): (Rc<[u8]>, u64) = (query.into(), 1);
+        self.acts.push(Act::Connect { connection, replica });
+        self.send(connection, &ToReplica::Hello { version: VERSION });
+        judges.asks(connection, number, &query, true);
+        self.send(connection, &ToReplica::Query { number, stale: true, query: &query });
+        self.errand = Some((connection, query));
+    }
+
+    fn end_errand(&mut self) {
+        if let Some((connection, _)) = self.errand.take() {
+            self.acts.push(Act::Close { connection });
+        }
+    }
+
     fn send(&mut self, connection: ClientId, frame: &ToReplica<'_>) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
@@ -295,9 +325,10 @@ impl Client {
         if self.current.is_some_and(|(own, _)| own == connection) {
             self.current = None;
         }
+        self.errand.take_if(|(own, _)| *own == connection);
     }
 
-    /// A frame arrives. False where it is lost with its connection.
+    /// A frame arrives, unless it is lost with its connection.
     pub fn on_frame(
         &mut self,
         now: Nanos,
@@ -316,6 +347,9 @@ impl Client {
         }
         self.heard_at = now;
         let is_current = self.current.is_some_and(|(own, _)| own == connection);
+        if self.errand.as_ref().is_some_and(|(own, _)| *own == connection) {
+            return self.on_errand(frame, judges, tally);
+        }
         match *frame {
             ToClient::Welcome { .. } if is_current => self.on_welcome(connection, judges),
             ToClient::Opened { token, session } if token == self.token => {
@@ -330,8 +364,9 @@ impl Client {
             }
             ToClient::Reply { number, slot, answer } => {
                 judges.hears(slot);
-                if let Some(operation) = self.requests.get(&number.0) {
-                    self.habits.hear(operation, answer);
+                if let Some(operation) = self.requests.get(&number.0).cloned() {
+                    self.habits.hear(&operation, answer);
+                    self.run_errand(&operation, judges);
                 }
                 tally.answers += u64::from(self.on_answer(number.0, now));
             }
@@ -341,6 +376,7 @@ impl Client {
                 tally.reads += u64::from(asked.is_some());
                 if let Some((query, stale)) = asked {
                     self.habits.found(&query, stale, answer);
+                    self.run_errand(&query, judges);
                 }
             }
             ToClient::Refused { refused, number, code, .. } if is_current => {
@@ -348,6 +384,22 @@ impl Client {
             }
             _ => {}
         }
+    }
+
+    /// What the other replica says.
+    fn on_errand(&mut self, frame: &ToClient<'_>, judges: &mut Judges, tally: &mut Tally) {
+        match *frame {
+            ToClient::Welcome { .. } => return,
+            ToClient::Found { slot, answer, .. } => {
+                judges.hears(slot);
+                tally.reads += 1;
+                if let Some((_, query)) = &self.errand {
+                    self.habits.errand_found(query, answer);
+                }
+            }
+            _ => {}
+        }
+        self.end_errand();
     }
 
     fn on_welcome(&mut self, connection: ClientId, judges: &mut Judges) {

@@ -15,9 +15,9 @@ const TRIES: u64 = 3;
 const APART: u64 = 1 << 32;
 
 /// Since views change these are reached too seldom to be relied on: a member with a lost last message is put out and
-/// sends it again, sessions seldom end while they wait, and a client seldom takes what it read to a replica that lags.
+/// sends it again, and sessions seldom end while they wait.
 /// Since askings that bring nothing ask for less, resending seldom reaches its bound, which `group::resend` tests.
-const RARE: [&str; 4] = ["silent-last-message", "dead-waiter-served", "kv-goes-back", "resend-unbounded"];
+const RARE: [&str; 3] = ["silent-last-message", "dead-waiter-served", "resend-unbounded"];
 
 /// `--broken`: the exit status.
 pub fn run(options: &Options, name: &str) -> i32 {

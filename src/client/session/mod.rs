@@ -234,6 +234,11 @@ impl Session {
         self.datagrams = true;
     }
 
+    /// Whether requests were to go as single datagrams.
+    pub fn uses_datagrams(&self) -> bool {
+        self.datagrams
+    }
+
     /// Whether more may be submitted without keeping more than a bounded number of bytes and requests.
     pub fn has_room(&self) -> bool {
         (self.entries.len() as u64) < SESSION_WINDOW && self.pending_bytes < PENDING_BYTES_MAX

@@ -43,8 +43,10 @@ pub struct Connection {
     written: usize,
     /// A read may give something.
     pub readable: bool,
-    /// The other side has closed.
+    /// The other side sends no more; it may read all the same.
     ended: bool,
+    /// What has come holds no further whole request.
+    starved: bool,
     /// No more requests are taken; closed when all is written, or for good from then on.
     closing: bool,
     lingers: bool,
@@ -64,6 +66,7 @@ impl Connection {
             written: 0,
             readable: true,
             ended: false,
+            starved: true,
             closing: false,
             lingers: false,
             since: now,
@@ -124,6 +127,7 @@ impl Connection {
             return Ok(Parsed::More);
         }
         let parsed = self.parser.next_request()?;
+        self.starved = !matches!(parsed, Parsed::Whole(_)) || self.parser.is_idle();
         match &parsed {
             Parsed::Whole(request) => {
                 let is_head = request.method == crate::reactor::http::parse::Method::Head;
@@ -135,9 +139,9 @@ impl Connection {
         Ok(parsed)
     }
 
-    /// The other side has closed and all it asked is answered.
+    /// The other side sends no more and all it asked is answered, what it pipelined included.
     pub fn is_done(&self) -> bool {
-        self.ended && self.owed.is_none() && self.unsent.is_empty()
+        self.ended && self.starved && self.owed.is_none() && self.unsent.is_empty()
     }
 
     /// Whether a further request may be read at once.
@@ -149,7 +153,7 @@ impl Connection {
     /// Answers the request. After a `last` answer nothing more is taken.
     pub fn answer(&mut self, now: Time, response: &Response, last: bool) {
         let owed = self.owed.take().unwrap_or(Owed { is_head: false, keeps: false });
-        let keeps = owed.keeps && !last && !self.ended;
+        let keeps = owed.keeps && !last && !(self.ended && self.starved);
         response.print(keeps, owed.is_head, &mut self.unsent);
         self.closing |= !keeps;
         self.since = now;

@@ -85,8 +85,8 @@ pub struct Door {
     session: Session,
     asking: BTreeMap<Ticket, Asking>,
     last_ticket: Ticket,
-    /// Reads whose metadata names more than the state had taken in.
-    parked: Vec<Asking>,
+    /// Reads whose metadata names more than the state had taken in, each with what is said when its time is over.
+    parked: Vec<(Asking, Response)>,
     /// The address is in the replicated state, as far as this session knows.
     announced: bool,
     open_at: Time,
@@ -128,7 +128,7 @@ impl Door {
 
     /// Whether time matters to anyone here.
     pub fn is_waiting(&self) -> bool {
-        !self.asking.is_empty() || !self.parked.is_empty() || !self.announced
+        !self.asking.is_empty() || !self.parked.is_empty() || self.is_unknown()
     }
 
     /// Takes a request. What can be answered at once is.
@@ -187,7 +187,7 @@ impl Door {
 
     /// This connection is gone; its writes may be done all the same.
     pub fn forget(&mut self, caller: Caller) {
-        self.parked.retain(|asking| asking.caller != caller);
+        self.parked.retain(|(asking, _)| asking.caller != caller);
         let tickets: Vec<Ticket> =
             self.asking.iter().filter(|(_, asking)| asking.caller == caller).map(|(ticket, _)| *ticket).collect();
         for ticket in tickets {
@@ -198,7 +198,7 @@ impl Door {
 
     /// The state has gone on: reads that wait for it are asked again.
     pub fn on_applied(&mut self) {
-        std::mem::take(&mut self.parked).into_iter().for_each(|asking| self.read(asking));
+        std::mem::take(&mut self.parked).into_iter().for_each(|(asking, _)| self.read(asking));
     }
 
     pub fn on_hang_up(&mut self) {
@@ -212,10 +212,7 @@ impl Door {
             self.announced = false;
             self.session.open();
         }
-        if self.session.is_open() && !self.announced {
-            let operation = encoded(&KvOperation::Announce { replica: self.replica, address: &self.address });
-            self.announced = self.write(now, NOBODY, Task::Announce, operation).is_none();
-        }
+        self.announce(now);
         let mut answered = Vec::new();
         let late: Vec<Ticket> =
             self.asking.iter().filter(|(_, asking)| asking.is_late(now, around)).map(|(ticket, _)| *ticket).collect();
@@ -228,20 +225,37 @@ impl Door {
             answered.push((caller, Response::error(503, &text)));
         }
         let parked = std::mem::take(&mut self.parked);
-        for asking in parked {
-            if now.since_ns(asking.since) < asking.wait_ns() {
-                self.parked.push(asking);
-            } else {
-                answered.push((asking.caller, not_here()));
-            }
-        }
+        let is_over = |(asking, _): &(Asking, Response)| now.since_ns(asking.since) >= asking.wait_ns();
+        let (over, waits): (Vec<_>, Vec<_>) = parked.into_iter().partition(is_over);
+        self.parked = waits;
+        answered.extend(over.into_iter().map(|(asking, response)| (asking.caller, response)));
         answered
+    }
+
+    /// Whether the view does not know yet where this door is.
+    pub fn is_unknown(&self) -> bool {
+        !self.announced
+    }
+
+    /// The replica has begun to serve: what waits for that is tried at the next look.
+    pub fn hurry(&mut self) {
+        self.open_at = Time(0);
+    }
+
+    fn announce(&mut self, now: Time) {
+        if self.session.is_open() && !self.announced {
+            let operation = encoded(&KvOperation::Announce { replica: self.replica, address: &self.address });
+            self.announced = self.write(now, NOBODY, Task::Announce, operation).is_none();
+        }
     }
 
     /// What the core answered.
     pub fn hear(&mut self, now: Time, bytes: &[u8], around: &Surroundings) -> Vec<(Caller, Response)> {
-        let mut told = Vec::new();
+        let (mut told, was_open) = (Vec::new(), self.session.is_open());
         self.session.hear(bytes, &mut told);
+        if !was_open {
+            self.announce(now);
+        }
         told.into_iter().filter_map(|told| self.on_told(now, told, around)).collect()
     }
 
@@ -314,10 +328,11 @@ impl Door {
         if clock.may_answer(&sight.needs) {
             return Some(response(!sight.linearizable && around.reason.is_some()));
         }
+        let not_here = Response::error(503, &clock.lack(&sight.needs));
         if now.since_ns(asking.since) >= asking.wait_ns() {
-            return Some(not_here());
+            return Some(not_here);
         }
-        self.parked.push(asking.clone());
+        self.parked.push((asking.clone(), not_here));
         None
     }
 
@@ -378,10 +393,6 @@ fn encoded(operation: &KvOperation<'_>) -> Vec<u8> {
 
 fn result(status: u16, word: &str) -> Response {
     Response::json(status, &json!({ "result": word }))
-}
-
-fn not_here() -> Response {
-    Response::error(503, "the writes that the causal metadata names are not all here")
 }
 
 fn refusal(refused: &Refused) -> Response {
@@ -445,8 +456,9 @@ fn written_response(written: &Written) -> Response {
         Outcome::Replaced => (200, "replaced"),
         Outcome::Deleted => (200, "deleted"),
     };
-    let body = json!({ "result": word, "causal-metadata": metadata(&written.clock.needs()) });
-    let response = Response::json(status, &body);
+    let (result, metadata) = (format!("\"{word}\""), metadata(&written.clock.needs()).to_string());
+    let body = object(&[("result", &result), ("causal-metadata", &metadata)], false);
+    let response = Response::new(status, JSON, body);
     if written.outcome == Outcome::Deleted {
         return response;
     }

@@ -6,6 +6,7 @@ use std::fmt::{Display, Write};
 
 use crate::marks;
 use crate::reactor::disk::Durations;
+use crate::reactor::guests::{self, Guests};
 use crate::reactor::http::Http;
 use crate::reactor::peers::PeerCounters;
 use crate::reactor::udp::UdpCounters;
@@ -26,6 +27,7 @@ pub struct Sources<'a> {
     pub datagrams: &'a UdpCounters,
     pub streams: &'a PeerCounters,
     pub clients: usize,
+    pub guests: &'a Guests,
     /// From a batch's start until it was on the disk.
     pub synced: &'a Durations,
     /// From when the oldest write of a batch was handed over.
@@ -146,6 +148,7 @@ impl Page {
         let frames = frames.into_iter().chain([("stranger", strangers), ("malformed", malformed)]);
         self.each(("ftq_stream_frames_total", "counter", "Frames of streams between replicas."), "fate", frames);
         self.gauge("ftq_clients", "Connections of clients.", sources.clients);
+        self.guests(sources.guests);
         let answered = replica.answered().map(|(code, count)| (code.name(), count));
         self.each(("ftq_requests_total", "counter", "Requests of clients answered here, by code."), "code", answered);
         self.gauge("ftq_http_connections", "Connections of HTTP clients.", http.count());
@@ -154,6 +157,16 @@ impl Page {
         self.counter("ftq_http_turned_away_total", "HTTP clients for whom there was no room.", counters.turned_away);
         let answers = counters.answers.iter().map(|(status, count)| (status.to_string(), *count));
         self.each(("ftq_http_requests_total", "counter", "HTTP requests answered, by status."), "code", answers);
+    }
+
+    /// Clients by datagrams.
+    fn guests(&mut self, guests: &Guests) {
+        self.gauge("ftq_datagram_clients", "Clients that send datagrams.", guests.count());
+        let guests::Counters { taken, answered, strangers, malformed, busy, too_long, unasked } = guests.counters;
+        let asked = [("taken", taken), ("stranger", strangers), ("malformed", malformed), ("busy", busy)];
+        self.each(("ftq_datagram_requests_total", "counter", "Datagrams of clients, by fate."), "fate", asked);
+        let told = [("sent", answered), ("too-long", too_long), ("unasked", unasked)];
+        self.each(("ftq_datagram_answers_total", "counter", "Answers to datagrams of clients."), "fate", told);
     }
 
     /// Sessions, queues and memory.

@@ -326,6 +326,7 @@ fn read_head(head: &[u8]) -> Result<Begun, Unreadable> {
         Err(httparse::Error::TooManyHeaders) => {
             return Err(wrong(431, format!("more than {HTTP_HEADERS_MAX} headers")));
         }
+        Err(httparse::Error::Version) if says_1_x(head) => return Err(wrong(400, "the target has a blank in it")),
         Err(httparse::Error::Version) => return Err(wrong(505, "this is neither HTTP/1.1 nor HTTP/1.0")),
         Err(e) => return Err(wrong(400, format!("the head makes no sense: {e}"))),
     }
@@ -354,6 +355,12 @@ fn read_head(head: &[u8]) -> Result<Begun, Unreadable> {
         body: Vec::new(),
     };
     Ok(Begun { request, body: headers.body(minor)?, expects: headers.expects()? && minor >= 1 })
+}
+
+/// Whether the first line ends with a version that is spoken here: then the words before it are too many.
+fn says_1_x(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
 }
 
 /// Path and query of a target, which may name the host as well.
@@ -454,6 +461,7 @@ mod tests {
         assert_eq!(status(&put("If-Match: \"1\"\r\nIf-Match: \"2\"\r\n", "")), 400);
         assert_eq!(status(&put("Content-Length : 1\r\n", "a")), 400);
         assert_eq!(status(&put("X: a\r\n b\r\n", "")), 400);
+        assert_eq!(status(b"GET /kvs/a b HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
     }
 
     #[test]

@@ -186,6 +186,8 @@ pub struct Habit {
     knows: Knowledge,
     /// What was known when these reads were asked for, the oldest first: an answer is held against no more than that.
     asked: BTreeMap<Bytes, VecDeque<Knowledge>>,
+    /// What was known when it asked another replica of the same key.
+    errand: Knowledge,
 }
 
 fn key(rng: &mut Rng, load: &Load) -> String {
@@ -194,6 +196,28 @@ fn key(rng: &mut Rng, load: &Load) -> String {
 
 fn address(rng: &mut Rng) -> String {
     format!("h{}:80", rng.below(4))
+}
+
+impl Habit {
+    /// Holds a read against what its client knew when it asked.
+    fn judge(&mut self, knew: &Knowledge, query: &[u8], stale: bool, answer: &[u8]) {
+        let (Ok((Code::Ok, fields)), Ok(KvQuery::Get { key })) = (split(answer), KvQuery::decode(&query[1..])) else {
+            return;
+        };
+        let found = Found::decode(fields).expect("a read's answer");
+        // A replica that lacks what is named does not answer.
+        if !found.clock.may_answer(&knew.needs) {
+            assert!(stale, "causal: a read that asked the view lacks {:?}: {:?}", knew.needs, found.clock);
+            return;
+        }
+        let known = knew.versions.get(key).copied().unwrap_or(0);
+        if let Some((version, value)) = found.value {
+            assert!(version >= known, "causal: a read of {key} went back from version {known} to {version}");
+            self.knows.learn_version(key, version);
+            self.knows.learn_value(value);
+        }
+        self.knows.learn(&found.clock);
+    }
 }
 
 impl super::Habit for Habit {
@@ -250,22 +274,27 @@ impl super::Habit for Habit {
     }
 
     fn found(&mut self, query: &[u8], stale: bool, answer: &[u8]) {
-        let Some(knew) = self.asked.get_mut(query).and_then(VecDeque::pop_front) else { return };
-        let (Ok((Code::Ok, fields)), Ok(KvQuery::Get { key })) = (split(answer), KvQuery::decode(&query[1..])) else {
-            return;
+        if let Some(knew) = self.asked.get_mut(query).and_then(VecDeque::pop_front) {
+            self.judge(&knew, query, stale, answer);
+        }
+    }
+
+    /// The key that was just written or read.
+    fn errand(&mut self, answered: &[u8]) -> Option<Bytes> {
+        let key = match (KvOperation::decode(&answered[1..]), KvQuery::decode(&answered[1..])) {
+            (Ok(KvOperation::Put { key, .. } | KvOperation::Delete { key, .. }), _) | (_, Ok(KvQuery::Get { key })) => {
+                key
+            }
+            _ => return None,
         };
-        let found = Found::decode(fields).expect("a read's answer");
-        // A replica that lacks what is named does not answer.
-        if !found.clock.may_answer(&knew.needs) {
-            assert!(stale, "causal: a read that asked the view lacks {:?}: {:?}", knew.needs, found.clock);
-            return;
-        }
-        let known = knew.versions.get(key).copied().unwrap_or(0);
-        if let Some((version, value)) = found.value {
-            assert!(version >= known, "causal: a read of {key} went back from version {known} to {version}");
-            self.knows.learn_version(key, version);
-            self.knows.learn_value(value);
-        }
-        self.knows.learn(&found.clock);
+        let mut bytes = Vec::new();
+        KvQuery::Get { key }.encode(&mut bytes);
+        self.errand = self.knows.clone();
+        Some(bytes)
+    }
+
+    fn errand_found(&mut self, query: &[u8], answer: &[u8]) {
+        let knew = std::mem::take(&mut self.errand);
+        self.judge(&knew, query, true, answer);
     }
 }

@@ -61,6 +61,13 @@ pub trait Habit: Debug {
     fn hear(&mut self, _operation: &[u8], _answer: &[u8]) {}
     /// An answer to this query arrives, which with `stale` a replica gave alone.
     fn found(&mut self, _query: &[u8], _stale: bool, _answer: &[u8]) {}
+    /// What to ask another replica, which answers alone, now that this operation or query is answered. What was asked
+    /// so before is given up.
+    fn errand(&mut self, _answered: &[u8]) -> Option<Bytes> {
+        None
+    }
+    /// The answer to the last of those questions.
+    fn errand_found(&mut self, _query: &[u8], _answer: &[u8]) {}
 }
 
 /// All habits of one client.
@@ -102,6 +109,16 @@ impl Habits {
     pub fn found(&mut self, query: &[u8], stale: bool, answer: &[u8]) {
         if let Some(habit) = self.of(query) {
             habit.found(query, stale, answer);
+        }
+    }
+
+    pub fn errand(&mut self, answered: &[u8]) -> Option<Bytes> {
+        self.of(answered).and_then(|habit| habit.errand(answered))
+    }
+
+    pub fn errand_found(&mut self, query: &[u8], answer: &[u8]) {
+        if let Some(habit) = self.of(query) {
+            habit.errand_found(query, answer);
         }
     }
 

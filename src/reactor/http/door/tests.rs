@@ -23,12 +23,14 @@ impl Bench {
         let around = Surroundings { members, ..Surroundings::default() };
         let door = Door::new(ReplicaId(1), OWN.into(), 1);
         let mut bench = Bench { door, store: Store::default(), now: Time(Time::MS), around };
-        // It opens its session, then announces itself.
-        for _ in 0..2 {
-            assert_eq!(bench.door.on_time(bench.now, &bench.around), []);
-            assert_eq!(bench.serve(), []);
-        }
+        bench.look();
         bench
+    }
+
+    /// It opens its session, and announces itself as soon as that is open.
+    fn look(&mut self) {
+        assert_eq!(self.door.on_time(self.now, &self.around), []);
+        (0..2).for_each(|_| assert_eq!(self.serve(), []));
     }
 
     fn apply(&mut self, operation: &[u8]) -> Vec<u8> {
@@ -108,6 +110,23 @@ fn add(address: &str) -> Asked {
 
 fn remove(address: &str) -> Asked {
     Asked::RemoveFromView { address: address.into() }
+}
+
+/// No time passes between the beginning of a view and its knowing the door.
+#[test]
+fn a_door_is_announced_when_its_replica_begins_to_serve() {
+    let around = Surroundings { reason: Some("blank".into()), blank: true, ..Surroundings::default() };
+    let door = Door::new(ReplicaId(1), OWN.into(), 1);
+    let mut bench = Bench { door, store: Store::default(), now: Time(Time::MS), around };
+    bench.look();
+    assert!(bench.door.is_unknown());
+    bench.around = Surroundings { members: vec![ReplicaId(1)], ..Surroundings::default() };
+    bench.look();
+    assert!(bench.door.is_unknown(), "it is not tried again and again");
+    bench.door.hurry();
+    bench.look();
+    assert!(!bench.door.is_unknown());
+    assert_eq!(bench.asked(Asked::View), (200, json!({"view": [OWN]})));
 }
 
 #[test]
