@@ -272,8 +272,8 @@ impl Complaints {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::datagram::Status;
     use crate::types::Mseq;
+    use crate::wire::datagram::Status;
     use crate::wire::view::tests::view_of;
     use crate::wire::view::Policy;
     use std::collections::BTreeSet;

@@ -4,9 +4,14 @@
 use ftq::log::{replay, SegmentNumber};
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
+use std::process::ChildStdin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use crate::ftqc::{ftqc, Run};
+use crate::ftqc::{command, ftqc, run_fed, Run};
 use crate::group::Group;
 use crate::net::Net;
 
@@ -75,30 +80,49 @@ fn a_restarted_replica_is_back_with_the_same_data() {
 
 /// Three clients push while all replicas are killed at once, and go on when they are back.
 fn crash_all_under_load(group: &mut Group, order: [u8; 3]) {
-    const EACH: usize = 20_000;
+    const AT_LEAST: usize = 20_000;
     let label = format!("jobs{order:?}").replace(' ', "");
     let queue = group.ask(1, &["-t", "60", "qCreate", &label], "").ok();
-    let lines = |id: u8| -> String { (0..EACH).map(|n| format!("qPush {} {id} {n}\n", queue.trim())).collect() };
+    let (queue, crashed) = (queue.trim().to_owned(), Arc::new(AtomicBool::new(false)));
+    // Lines go on coming, if slowly, until some time after the crash.
+    let feed = |id: u8| {
+        let (queue, crashed) = (queue.clone(), crashed.clone());
+        move |mut to: ChildStdin| {
+            for count in 0.. {
+                let last = count >= AT_LEAST && crashed.load(Ordering::SeqCst);
+                writeln!(to, "qPush {queue} {id} {count}").expect("it reads");
+                if last {
+                    return count + 1;
+                }
+                if count > AT_LEAST {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            unreachable!("there is no last number");
+        }
+    };
     let before = group.assert_agreement();
-    let answers: Vec<Run> = thread::scope(|scope| {
+    let answers: Vec<(Run, usize)> = thread::scope(|scope| {
         let pushing: Vec<_> = (1..=3)
-            .map(|id| (group.servers_from(id), lines(id)))
-            .map(|(servers, lines)| scope.spawn(move || ftqc(&servers, &["-t", "60"], lines)))
+            .map(|id| (group.servers_from(id), feed(id)))
+            .map(|(servers, feed)| scope.spawn(move || run_fed(command(&servers, &["-t", "60"]), feed)))
             .collect();
         let wanted = before["digest_slot"].as_u64().map(|slot| slot + 1);
         group.await_status(1, "something is done", |s| s["digest_slot"].as_u64() >= wanted);
         group.crash_all();
         assert!(!pushing.iter().any(|p| p.is_finished()), "the load must last beyond the crash");
+        crashed.store(true, Ordering::SeqCst);
         order.iter().for_each(|&id| group.launch(id));
         pushing.into_iter().map(|p| p.join().expect("a pusher is answered")).collect()
     });
-    answers.iter().for_each(|run| run.is(0, &"ok\n".repeat(EACH)));
+    answers.iter().for_each(|(run, count)| run.is(0, &"ok\n".repeat(*count)));
     group.await_view(&[1, 2, 3]);
     group.assert_agreement();
-    let popped = group.ask(2, &["pop", "-n", &(3 * EACH).to_string(), &label], "").ok();
-    for id in 1..=3 {
+    let all: usize = answers.iter().map(|(_, count)| count).sum();
+    let popped = group.ask(2, &["pop", "-n", &all.to_string(), &label], "").ok();
+    for (id, (_, count)) in (1..=3).zip(&answers) {
         let of_one: Vec<&str> = popped.lines().filter_map(|item| item.strip_prefix(&format!("{id} "))).collect();
-        assert!(of_one.iter().copied().eq((0..EACH).map(|n| n.to_string())), "pusher {id}: {} items", of_one.len());
+        assert!(of_one.iter().copied().eq((0..*count).map(|n| n.to_string())), "pusher {id}: {} items", of_one.len());
     }
     group.ask(3, &["size", &label], "").is(0, "0\n");
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,18 +69,26 @@ pub fn ftqc(servers: &str, args: &[&str], stdin: impl Into<Vec<u8>>) -> Run {
 }
 
 /// Runs any command to its end, feeding and reading it at the same time.
-pub fn run(mut command: Command, stdin: Vec<u8>) -> Run {
+pub fn run(command: Command, stdin: Vec<u8>) -> Run {
+    // A program that ends early closes its stdin: that is its right.
+    run_fed(command, move |mut to| drop(to.write_all(&stdin))).0
+}
+
+/// The same, fed by `feed`; what that returns, too.
+pub fn run_fed<T: Send + 'static>(
+    mut command: Command,
+    feed: impl FnOnce(ChildStdin) -> T + Send + 'static,
+) -> (Run, T) {
     dies_with_us(&mut command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program is built");
-    let (mut to, from, errors) =
+    let (to, from, errors) =
         (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-    // A program that ends early closes its stdin: that is its right.
-    let feeding = thread::spawn(move || drop(to.write_all(&stdin)));
+    let feeding = thread::spawn(move || feed(to));
     let (stdout, stderr) = (reading(from), reading(errors));
     let status = wait(&mut child, &format!("{command:?}"));
-    feeding.join().expect("feeding does not panic");
+    let fed = feeding.join().expect("feeding does not panic");
     let stderr = String::from_utf8_lossy(&stderr.join().expect("reading does not panic")).into_owned();
-    Run { status, stdout: stdout.join().expect("reading does not panic"), stderr }
+    (Run { status, stdout: stdout.join().expect("reading does not panic"), stderr }, fed)
 }
 
 fn reading(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
