@@ -199,6 +199,8 @@ pub const PROBE_AGAIN_MAX_NS: u64 = 120_000 * 1_000_000;
 pub const JOIN_NEAR_SLOTS: u64 = 1024;
 /// A proposer says again what is unanswered after this time.
 pub const CHANGE_AGAIN_NS: u64 = 20 * 1_000_000;
+/// Frames of a change that wait for the disk; beyond these none is taken in: whoever sent it says it again.
+pub const CHANGE_WAITING_MAX: usize = 256;
 /// Each connected voter with a higher id gives a proposer this much more patience.
 pub const CHANGE_STEP_NS: u64 = 100 * 1_000_000;
 /// How long it waits for further promises once it has a quorum.

@@ -3,6 +3,7 @@
 //! whoever runs it again cuts what came later off the output and asks again under the same number (I3).
 
 use crate::cli::lease::asked;
+use crate::cli::ledger::{Account, Ledger};
 use crate::cli::outlet::{self, Outlet};
 use crate::cli::output::Output;
 use crate::cli::popped::{Asked, Popped};
@@ -18,10 +19,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// The pause before what was refused when it was applied is asked again; doubled each time.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Plans a `pop --session`.
 pub fn plan(call: &Call<'_>, wanted: u64, wait_ms: u64) -> Planned {
@@ -70,8 +67,9 @@ fn pop(
     out.count(at.done.items, at.done.bytes);
     out.show_progress(progress::terminal(false, output.is_none()), "pop", Some(wanted).filter(|&wanted| wanted > 0));
     let until = (wait_ms < WAIT_FOR_EVER_MS).then(|| Instant::now() + Duration::from_millis(wait_ms.min(SPAN_MS_MAX)));
-    let mut drain =
-        Drain { store, at, outlet, wanted, until, wait_ms, inherited: !is_new, established: false, again: None };
+    at.forget_unsent();
+    let inherited = at.asked.is_some();
+    let mut drain = Drain { at: Ledger::new(store, at), outlet, wanted, until, wait_ms, inherited };
     drain.run(session, out)?;
     out.end_progress();
     Ok(())
@@ -80,6 +78,7 @@ fn pop(
 /// Ends the session of a pop. What was popped and not written yet is written first.
 pub fn end(store: Store, lines: &str, session: &mut Session, out: &mut Output) -> Result<Slot, Trouble> {
     let mut at = Popped::read(lines).map_err(|why| bad(store.path(), &why))?;
+    at.forget_unsent();
     let Some((group, id)) = at.session else { return store.remove().map(|()| Slot(0)) };
     let outlet = match at.output.clone() {
         Some(path) if at.asked.is_some() => Some(Outlet::open(&path, &mut at, false)?),
@@ -93,26 +92,16 @@ pub fn end(store: Store, lines: &str, session: &mut Session, out: &mut Output) -
             Err(e) => Err(Trouble::Again(e)),
         };
     }
-    let mut drain = Drain {
-        store,
-        at,
-        outlet,
-        wanted: 0,
-        until: None,
-        wait_ms: 0,
-        inherited: true,
-        established: true,
-        again: None,
-    };
+    let at = Ledger::new(store, at);
+    let mut drain = Drain { at, outlet, wanted: 0, until: None, wait_ms: 0, inherited: true };
     // Where that pop never came, nothing is popped now: what is executed under its number is void.
     drain.resolve(0, session, out)?;
-    drain.store.remove().map(|()| Slot(0))
+    drain.at.store.remove().map(|()| Slot(0))
 }
 
 /// One run of such a pop.
 struct Drain {
-    store: Store,
-    at: Popped,
+    at: Ledger<Popped>,
     outlet: Option<Outlet>,
     /// How many items there are to be, all runs together; 0 for all that come.
     wanted: u64,
@@ -121,10 +110,6 @@ struct Drain {
     wait_ms: u64,
     /// An earlier run may have sent what was asked.
     inherited: bool,
-    /// `Session` goes on with the session that there is.
-    established: bool,
-    /// When the first of several refusals in a row came, and the pause behind the last.
-    again: Option<(Instant, Duration)>,
 }
 
 impl Drain {
@@ -133,7 +118,7 @@ impl Drain {
             let enough = self.wanted > 0 && self.at.done.items >= self.wanted;
             if enough || wait_ms > self.left_ms() {
                 // An earlier run waits for more, or longer, than this one is to.
-                self.establish(session)?;
+                self.at.establish(session)?;
                 self.resolve(if enough { 0 } else { count as usize }, session, out)?;
             }
         }
@@ -141,20 +126,23 @@ impl Drain {
             if self.at.asked.is_none() {
                 self.ask();
             }
-            self.establish(session)?;
-            self.record(session)?;
+            self.at.establish(session)?;
+            self.at.record(session)?;
             match self.answer(session, out) {
                 Ok(answer) => self.take(Ok(answer), out)?,
                 Err(e) if e.is(Code::Expired) => self.on_expired(&e, session)?,
                 Err(e) if e.done() == Done::No && e.exit_status() == 75 => {
                     // Refused when it was applied: the number is spent. At the door nothing was ever sent.
                     self.at.asked = None;
-                    self.pause(e, session)?;
+                    if let Err(e) = self.at.pause(e, session) {
+                        self.at.record(session)?;
+                        return Err(e.into());
+                    }
                 }
                 Err(e) if e.exit_status() == 1 => {
                     self.take(Err(e.clone()), out)?;
                     if self.left_ms() == 0 || !e.is(Code::Empty) {
-                        self.record(session)?;
+                        self.at.record(session)?;
                         self.tell(e, out);
                         return Ok(());
                     }
@@ -162,7 +150,7 @@ impl Drain {
                 Err(e) => return Err(Trouble::Again(e)),
             }
         }
-        self.record(session)
+        self.at.record(session)
     }
 
     /// How long there still is to wait.
@@ -178,28 +166,6 @@ impl Drain {
         self.at.asked = Some(Asked { count, wait_ms: self.left_ms() });
         self.at.next += 1;
         self.inherited = false;
-    }
-
-    /// Sees to it that there is a session, known to the file before it is kept.
-    fn establish(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        if self.established {
-            return Ok(());
-        }
-        while self.at.session.is_none() {
-            session.call(Ask::Session, |_| ()).map_err(|e| e.about("no session"))?;
-            self.at.session = session.opened();
-        }
-        self.record(session)?;
-        let (group, id) = self.at.session.expect("just asked for");
-        session.keep(group, id, self.at.seen());
-        self.established = true;
-        Ok(())
-    }
-
-    fn record(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        self.store.write(&self.at.write())?;
-        session.confirm(self.at.seen());
-        Ok(())
     }
 
     /// The operation that asks for so many.
@@ -231,7 +197,8 @@ impl Drain {
             let items = try_print_items(&mut text, &answer).map_err(Trouble::Again)?;
             outlet::write(self.outlet.as_mut(), &mut self.at, items as u64, text.gathered(), out)?;
         }
-        (self.at.asked, self.again) = (None, None);
+        self.at.asked = None;
+        self.at.is_well();
         Ok(())
     }
 
@@ -253,8 +220,8 @@ impl Drain {
                 return Err(Trouble::Again(unknown));
             }
         }
-        (self.at.session, self.at.next, self.established) = (None, 1, false);
-        self.record(session)
+        self.at.forget_session();
+        self.at.record(session)
     }
 
     /// The session is gone. That matters only where it could tell what became of something.
@@ -262,8 +229,8 @@ impl Drain {
         if e.done() == Done::Unknown || self.inherited {
             return Err(self.gone());
         }
-        session.renew();
-        (self.at.session, self.at.next, self.at.asked, self.established) = (None, 1, None, false);
+        self.at.asked = None;
+        self.at.renew(session);
         Ok(())
     }
 
@@ -272,31 +239,16 @@ impl Drain {
         let message = format!(
             "the session of {} is gone: it was ended, or not used for a week. Whether up to {count} items were popped \
              from {} behind the {} that are written can't be told any more: go on with another session file and output",
-            self.store.path().display(),
+            self.at.store.path().display(),
             self.at.label,
             self.at.done.items
         );
         Error::Refused { code: Code::Expired, message, done: Done::Unknown }.into()
     }
 
-    /// A pause before it is asked again, unless patience ends.
-    fn pause(&mut self, e: Error, session: &mut Session) -> Result<(), Trouble> {
-        let now = Instant::now();
-        let (since, pause) = self.again.unwrap_or((now, PAUSE_MIN));
-        if now + pause > since + session.timeout() {
-            self.record(session)?;
-            return Err(e.into());
-        }
-        self.again = Some((since, (pause * 2).min(PAUSE_MAX)));
-        while Instant::now() < now + pause {
-            session.turn(None, Some(now + pause));
-        }
-        Ok(())
-    }
-
     /// There are fewer items than wanted.
     fn tell(&self, e: Error, out: &mut Output) {
-        let Popped { done, .. } = &self.at;
+        let Popped { done, .. } = &*self.at;
         out.end_progress();
         match done.items {
             _ if self.wanted == 0 && e.is(Code::Empty) => {}

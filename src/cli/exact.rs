@@ -5,6 +5,7 @@
 
 use crate::cli::drain;
 use crate::cli::input::{Input, Next};
+use crate::cli::ledger::{Account, Ledger};
 use crate::cli::output::{complain, Output, Style};
 use crate::cli::popped::Popped;
 use crate::cli::position::{Position, Sent};
@@ -20,15 +21,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// Pushes that may be unacknowledged at once, each in the file.
 const AHEAD_MAX: usize = 16;
 /// A batch that is not full waits while so many are under way.
 const UNDER_WAY: usize = 4;
-/// The pause before what was refused when it was applied is sent again; doubled each time.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Plans a `push --session`.
 pub fn plan(call: &Call<'_>, label: &str, tells: bool, path: &[u8]) -> Result<Plan, Refusal> {
@@ -81,7 +78,7 @@ fn end(path: &Path, session: &mut Session, out: &mut Output) -> Result<Slot, Tro
             Err(e) => return Err(Trouble::Again(e)),
         }
         let items: u64 = position.sent.iter().map(|sent| sent.extent.items).sum();
-        if items > 0 {
+        if items > 0 && position.seen() > 0 {
             complain(&format!("{items} items behind item {} may have been pushed, or not", position.done.items));
         }
     }
@@ -115,8 +112,7 @@ pub(super) fn push(
     }
     let skipped = at.skipped;
     let mut exact = Exact {
-        store,
-        at,
+        at: Ledger::new(store, at),
         input,
         style,
         lines: 0,
@@ -125,9 +121,7 @@ pub(super) fn push(
         fresh: 0,
         pushes: VecDeque::new(),
         submitted: 0,
-        established: false,
         held: None,
-        again: None,
         slot: Slot(0),
     };
     exact.replay()?;
@@ -136,7 +130,7 @@ pub(super) fn push(
     let pushed = exact.push_all(session, out);
     out.end_progress();
     // What was acknowledged meanwhile need not be asked for again.
-    let kept = exact.record(session);
+    let kept = exact.at.record(session);
     if skipped > 0 {
         let why = format!("{skipped} lines of this input were not pushed, as an earlier run has told");
         out.error(&Error::bad_request(why));
@@ -157,8 +151,7 @@ enum Held {
 
 /// One run of such a push.
 struct Exact {
-    store: Store,
-    at: Position,
+    at: Ledger<Position>,
     input: Input,
     style: Style,
     /// Lines taken from the input, items or not.
@@ -166,16 +159,12 @@ struct Exact {
     /// Items that are in no push yet, and lines among them that are none.
     batch: Batch,
     skipped: u64,
-    /// How many of the last of `at.sent` no earlier run can have sent.
+    /// How many of the last of `sent` no earlier run can have sent.
     fresh: usize,
-    /// The pushes of `at.sent`, and how many of them are submitted.
+    /// The pushes of `sent`, and how many of them are submitted.
     pushes: VecDeque<Vec<u8>>,
     submitted: usize,
-    /// The session is there, and `Session` goes on with it.
-    established: bool,
     held: Option<Held>,
-    /// When the first of several refusals in a row came, and the pause behind the last.
-    again: Option<(Instant, Duration)>,
     slot: Slot,
 }
 
@@ -198,8 +187,7 @@ impl Exact {
         }
         self.read_to(self.at.taken)?;
         self.batch = Batch::default();
-        if self.at.session.is_none() {
-            // Without a session nothing was sent.
+        if self.at.seen() == 0 {
             self.fresh = self.pushes.len();
         }
         if self.input.taken().1 != self.at.hash {
@@ -240,7 +228,7 @@ impl Exact {
     }
 
     fn other(&self, why: &str) -> Trouble {
-        bad(self.store.path(), &format!("stdin is not the input that this belongs to: {why}"))
+        bad(self.at.store.path(), &format!("stdin is not the input that this belongs to: {why}"))
     }
 
     // ---- the way forward
@@ -306,7 +294,8 @@ impl Exact {
     /// What was gathered becomes a push; the input was taken up to `place`, which has this hash.
     fn close(&mut self, (place, hash): (u64, u64)) {
         let extent = Extent { bytes: place - self.at.taken, items: self.batch.len() as u64 };
-        self.at.sent.push_back(Sent { number: self.at.next, extent });
+        let number = self.at.next;
+        self.at.sent.push_back(Sent { number, extent });
         self.at.next += 1;
         self.at.skipped += std::mem::take(&mut self.skipped);
         (self.at.taken, self.at.hash) = (place, hash);
@@ -316,33 +305,12 @@ impl Exact {
 
     /// Writes down what is about to be sent, and submits it.
     fn submit(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        if !self.established {
-            self.establish(session)?;
-        }
-        self.record(session)?;
+        self.at.establish(session)?;
+        self.at.record(session)?;
         for (sent, push) in self.at.sent.iter().zip(&self.pushes).skip(self.submitted) {
             session.submit_as(Ask::Request, sent.number, push.clone());
         }
         self.submitted = self.pushes.len();
-        Ok(())
-    }
-
-    /// Sees to it that there is a session, known to the file before it is kept.
-    fn establish(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        while self.at.session.is_none() {
-            session.call(Ask::Session, |_| ()).map_err(|e| e.about("no session"))?;
-            self.at.session = session.opened();
-        }
-        self.record(session)?;
-        let (group, id) = self.at.session.expect("just asked for");
-        session.keep(group, id, self.at.seen());
-        self.established = true;
-        Ok(())
-    }
-
-    fn record(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        self.store.write(&self.at.write())?;
-        session.confirm(self.at.seen());
         Ok(())
     }
 
@@ -378,7 +346,8 @@ impl Exact {
         self.fresh = self.fresh.min(self.pushes.len());
         self.at.done.bytes += sent.extent.bytes;
         self.at.done.items += sent.extent.items;
-        (self.slot, self.again) = (answer.slot, None);
+        self.slot = answer.slot;
+        self.at.is_well();
     }
 
     /// The session is gone. That matters only where it could tell what became of something.
@@ -392,7 +361,7 @@ impl Exact {
         let message = format!(
             "the session of {} is gone: it was ended, or not used for a week. Whether items {first} to {last} were \
              pushed can't be told any more: look at the end of queue {}, and push what is missing with another file",
-            self.store.path().display(),
+            self.at.store.path().display(),
             self.at.label
         );
         Err(Error::Refused { code: Code::Expired, message, done: Done::Unknown }.into())
@@ -406,34 +375,17 @@ impl Exact {
             return Ok(());
         }
         match self.held.take() {
-            Some(Held::Spent(e)) => self.wait(e, session)?,
-            Some(Held::Expired) => {
-                session.renew();
-                (self.at.session, self.at.next, self.established) = (None, 1, false);
+            Some(Held::Spent(e)) => {
+                self.at.pause(e, session).map_err(|e| e.about(&self.behind()))?;
+                let next = self.at.next;
+                self.at.number_from(next);
             }
+            Some(Held::Expired) => self.at.renew(session),
             None => return Ok(()),
-        }
-        for sent in &mut self.at.sent {
-            sent.number = self.at.next;
-            self.at.next += 1;
         }
         self.submitted = 0;
         // No copy of it is anywhere: not under these numbers.
         self.fresh = self.pushes.len();
-        Ok(())
-    }
-
-    /// A pause before refused pushes are submitted again, unless patience ends.
-    fn wait(&mut self, e: Error, session: &mut Session) -> Result<(), Trouble> {
-        let now = Instant::now();
-        let (since, pause) = self.again.unwrap_or((now, PAUSE_MIN));
-        if now + pause > since + session.timeout() {
-            return Err(e.about(&self.behind()).into());
-        }
-        self.again = Some((since, (pause * 2).min(PAUSE_MAX)));
-        while Instant::now() < now + pause {
-            session.turn(None, Some(now + pause));
-        }
         Ok(())
     }
 }

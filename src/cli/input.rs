@@ -1,12 +1,12 @@
 //! stdin, a line (or NUL-terminated record) at a time, without ever keeping more than one bounded line and what one
 //! read brought. An unterminated last line counts.
 
+use crate::cli::stream::Stream;
 use memchr::memchr;
-use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use twox_hash::XxHash3_64;
 
 /// Bytes asked of the kernel at once.
@@ -24,7 +24,7 @@ pub enum Next<'a> {
 }
 
 /// Lines of a file or pipe.
-pub struct Input<R = File> {
+pub struct Input<R = Stream> {
     source: R,
     separator: u8,
     line_bytes_max: usize,
@@ -47,9 +47,9 @@ struct Tally {
     hash: XxHash3_64,
 }
 
-impl Input<File> {
-    pub fn stdin(separator: u8, line_bytes_max: usize) -> io::Result<Input<File>> {
-        Ok(Input::new(File::from(io::stdin().as_fd().try_clone_to_owned()?), separator, line_bytes_max))
+impl Input<Stream> {
+    pub fn stdin(separator: u8, line_bytes_max: usize) -> io::Result<Input> {
+        Ok(Input::new(Stream::stdin()?, separator, line_bytes_max))
     }
 
     /// What to poll before [`Input::fill`].

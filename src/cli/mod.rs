@@ -14,6 +14,7 @@ pub mod group;
 pub mod input;
 pub mod kv;
 pub mod lease;
+pub mod ledger;
 pub mod line;
 pub mod options;
 pub mod outlet;
@@ -26,6 +27,7 @@ pub mod prompt;
 pub mod queue;
 pub mod stock;
 pub mod store;
+pub mod stream;
 pub mod table;
 pub mod transfer;
 pub mod work;
@@ -35,12 +37,11 @@ mod tests;
 
 use crate::cli::options::{scan, Given};
 use crate::cli::output::{complain, Output, Style};
+use crate::cli::stream::Stream;
 use crate::cli::table::{look_up, Call, Found, Plan, Refusal, COMMANDS, GLOBAL};
 use crate::client::{Server, Session};
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ fn misused(why: &str, json: bool) -> u8 {
         complain(&format!("usage: {}", line::one_line(why)));
         return USAGE;
     }
-    match stdout() {
+    match Stream::stdout() {
         Ok(stdout) => {
             let mut out = Output::new(Style { json, ..Style::default() }, Some(stdout));
             out.misused(&line::one_line(why));
@@ -163,7 +164,7 @@ fn misused(why: &str, json: bool) -> u8 {
 
 /// Says something that needs no replica; as JSON under this name.
 fn say(name: &str, text: &str, style: Style) -> u8 {
-    match stdout() {
+    match Stream::stdout() {
         Ok(stdout) => {
             let mut out = Output::new(style, Some(stdout));
             out.text_as(name, text);
@@ -172,11 +173,6 @@ fn say(name: &str, text: &str, style: Style) -> u8 {
         }
         Err(e) => no_stdout(&e),
     }
-}
-
-/// stdout, as [`Output`] takes it.
-pub fn stdout() -> io::Result<File> {
-    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 fn misconfigured(why: &str, mut out: Output) -> u8 {
@@ -195,7 +191,7 @@ fn lines(mut settings: Settings) -> u8 {
     settings.style.lines = true;
     settings.style.escape = true;
     settings.style.terminal = io::stdout().is_terminal();
-    let stdout = match stdout() {
+    let stdout = match Stream::stdout() {
         Ok(stdout) => stdout,
         Err(e) => return no_stdout(&e),
     };
@@ -228,7 +224,7 @@ fn one(words: &[Vec<u8>], mut settings: Settings) -> u8 {
         return say("text", &command.help(), settings.style);
     }
     settings.style.terminal = io::stdout().is_terminal();
-    let stdout = match stdout() {
+    let stdout = match Stream::stdout() {
         Ok(stdout) => stdout,
         Err(e) => return no_stdout(&e),
     };

@@ -2,6 +2,7 @@
 
 use crate::cli::line::{escape, one_line};
 use crate::cli::progress::{Progress, Tally};
+use crate::cli::stream::Stream;
 use crate::client::Error;
 use crate::types::Slot;
 use crate::wire::operation::{Dead, Leased};
@@ -56,14 +57,14 @@ pub struct Output {
     status: u8,
     gathered: Vec<u8>,
     /// `None` gathers without end, for tests.
-    stdout: Option<File>,
+    stdout: Option<Stream>,
     /// Items that were printed, or acknowledged, and what shows them to a person who waits.
     tally: Tally,
     progress: Option<Progress>,
 }
 
 impl Output {
-    pub fn new(style: Style, stdout: Option<File>) -> Output {
+    pub fn new(style: Style, stdout: Option<Stream>) -> Output {
         Output { style, status: 0, gathered: Vec::new(), stdout, tally: Tally::default(), progress: None }
     }
 

@@ -214,6 +214,13 @@ mod tests {
     }
 
     #[test]
+    fn line_upon_line_is_under_way_at_once() {
+        for line in ["push q a", "push -v q a", "push --id k q a", "push --delay 1 q a", "pop q", "take q", "ack 1"] {
+            assert!(matches!(plan(line.as_bytes(), LINES, false), Ok((Plan::Ask { .. }, _))), "{line}");
+        }
+    }
+
+    #[test]
     fn options_stand_in_front_of_what_takes_the_rest() {
         for line in ["kv -n 1 list a", "kv -n1 list", "kv list -n 1 a", "stock --json l", "stock -j h 'a  b'"] {
             assert!(matches!(plan(line.as_bytes(), LINES, false), Ok((Plan::Run(_), _))), "{line}");

@@ -2,6 +2,7 @@
 //! unanswered. It is in the session file before that pop is sent, and what it popped is in the output, synced, before
 //! the file says so; the answers of a kept session stay until then.
 
+use crate::cli::ledger::Account;
 use crate::cli::line::{escape, unescape};
 use crate::cli::output::Style;
 use crate::cli::store::{extent, hex, session, session_line, Extent, Fields};
@@ -53,30 +54,8 @@ impl Popped {
         }
     }
 
-    /// The number up to which all answers are on file.
-    pub fn seen(&self) -> u64 {
-        self.next - 1 - u64::from(self.asked.is_some())
-    }
-
     pub fn style(&self) -> Style {
         Style { json: self.json, null: self.null, escape: self.escape, ..Style::default() }
-    }
-
-    /// The lines of the session file. The output's path has to be UTF-8.
-    pub fn write(&self) -> String {
-        let flags = [self.json, self.null, self.escape].map(u8::from);
-        let mut lines = format!("label {}\npop {} {} {}\n", self.label, flags[0], flags[1], flags[2]);
-        if let Some(path) = self.output.as_ref().and_then(|path| path.to_str()) {
-            let mut escaped = Vec::new();
-            escape(path.as_bytes(), &mut escaped);
-            lines += &format!("output {}\n", String::from_utf8_lossy(&escaped));
-        }
-        lines += &self.session.map(session_line).unwrap_or_default();
-        lines += &format!("next {}\ndone {} {} {:016x}\n", self.next, self.done.bytes, self.done.items, self.hash);
-        if let Some(Asked { count, wait_ms }) = self.asked {
-            lines += &format!("asked {count} {wait_ms}\n");
-        }
-        lines
     }
 
     /// Whether the lines are those of a pop.
@@ -90,6 +69,14 @@ impl Popped {
             return Err("this belongs to a push".to_string());
         }
         Popped::read_fields(lines).ok_or_else(|| "it is damaged".to_string())
+    }
+
+    /// A pop that no earlier run can have sent is none.
+    pub fn forget_unsent(&mut self) {
+        if self.seen() == 0 {
+            self.asked = None;
+            self.number_from(1);
+        }
     }
 
     fn read_fields(lines: &str) -> Option<Popped> {
@@ -123,6 +110,37 @@ impl Popped {
     /// Whether it was written there.
     pub fn is_to(&self, path: Option<&Path>) -> bool {
         self.output.as_deref() == path
+    }
+}
+
+impl Account for Popped {
+    fn session(&mut self) -> &mut Option<(ClusterId, SessionId)> {
+        &mut self.session
+    }
+
+    fn seen(&self) -> u64 {
+        self.next - 1 - u64::from(self.asked.is_some())
+    }
+
+    fn number_from(&mut self, first: u64) {
+        self.next = first + u64::from(self.asked.is_some());
+    }
+
+    /// The output's path has to be UTF-8.
+    fn write(&self) -> String {
+        let flags = [self.json, self.null, self.escape].map(u8::from);
+        let mut lines = format!("label {}\npop {} {} {}\n", self.label, flags[0], flags[1], flags[2]);
+        if let Some(path) = self.output.as_ref().and_then(|path| path.to_str()) {
+            let mut escaped = Vec::new();
+            escape(path.as_bytes(), &mut escaped);
+            lines += &format!("output {}\n", String::from_utf8_lossy(&escaped));
+        }
+        lines += &self.session.map(session_line).unwrap_or_default();
+        lines += &format!("next {}\ndone {} {} {:016x}\n", self.next, self.done.bytes, self.done.items, self.hash);
+        if let Some(Asked { count, wait_ms }) = self.asked {
+            lines += &format!("asked {count} {wait_ms}\n");
+        }
+        lines
     }
 }
 

@@ -2,6 +2,7 @@
 //! what may have been sent stands. It is in the session file before anything it names is sent, so whoever goes on from
 //! it sends exactly the same again.
 
+use crate::cli::ledger::Account;
 use crate::cli::popped::Popped;
 use crate::cli::store::{extent, hex, session, session_line, Extent, Fields};
 use crate::types::{ClusterId, SessionId};
@@ -53,24 +54,6 @@ impl Position {
         }
     }
 
-    /// The number up to which all answers are on file.
-    pub fn seen(&self) -> u64 {
-        self.sent.front().map_or(self.next, |first| first.number) - 1
-    }
-
-    /// The lines of the session file.
-    pub fn write(&self) -> String {
-        let mut text = format!("label {}\n", self.label);
-        text += &format!("input {} {}\n", u8::from(self.null), u8::from(self.escape));
-        text += &self.session.map(session_line).unwrap_or_default();
-        text +=
-            &format!("next {}\ndone {} {}\nskipped {}\n", self.next, self.done.bytes, self.done.items, self.skipped);
-        for Sent { number, extent } in &self.sent {
-            text += &format!("sent {number} {} {}\n", extent.bytes, extent.items);
-        }
-        text + &format!("taken {} {:016x}\n", self.taken, self.hash)
-    }
-
     /// Reads what `write` wrote. Errors say what is wrong with it.
     pub fn read(lines: &str) -> Result<Position, String> {
         if Popped::is_meant(lines) {
@@ -116,6 +99,36 @@ impl Position {
             && consecutive
             && first.checked_add(self.sent.len() as u64) == Some(self.next)
             && bytes <= Some(self.taken)
+    }
+}
+
+impl Account for Position {
+    fn session(&mut self) -> &mut Option<(ClusterId, SessionId)> {
+        &mut self.session
+    }
+
+    fn seen(&self) -> u64 {
+        self.sent.front().map_or(self.next, |first| first.number) - 1
+    }
+
+    fn number_from(&mut self, first: u64) {
+        self.next = first;
+        for sent in &mut self.sent {
+            sent.number = self.next;
+            self.next += 1;
+        }
+    }
+
+    fn write(&self) -> String {
+        let mut text = format!("label {}\n", self.label);
+        text += &format!("input {} {}\n", u8::from(self.null), u8::from(self.escape));
+        text += &self.session.map(session_line).unwrap_or_default();
+        text +=
+            &format!("next {}\ndone {} {}\nskipped {}\n", self.next, self.done.bytes, self.done.items, self.skipped);
+        for Sent { number, extent } in &self.sent {
+            text += &format!("sent {number} {} {}\n", extent.bytes, extent.items);
+        }
+        text + &format!("taken {} {:016x}\n", self.taken, self.hash)
     }
 }
 

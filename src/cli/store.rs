@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use twox_hash::XxHash3_64;
 
 const TITLE: &str = "ftq session file, version ";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// A longer file is none of ours.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(unseal(&good), Ok("label jobs\nnext 1\n"));
         assert_eq!(unseal(&seal("")), Ok(""));
         assert!(unseal("hello\n").is_err_and(|why| why.contains("no session file")));
-        assert!(unseal(&good.replace("version 1", "version 2")).is_err_and(|why| why.contains("version 2")));
+        assert!(unseal(&good.replace("version 2", "version 1")).is_err_and(|why| why.contains("version 1")));
         for length in 0..good.len() {
             assert!(unseal(&good[..length]).is_err(), "{length} bytes");
         }

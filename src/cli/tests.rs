@@ -1,20 +1,28 @@
 //! Commands as they are called, against a replica that keeps its promises; and the man page against the table.
 
 use super::*;
+use crate::cli::input::Input;
 use crate::cli::options::Known;
 use crate::cli::table::COMMANDS;
 use crate::client::fake::{Fake, PATIENT};
+use crate::limits::ITEM_BYTES_MAX;
 use crate::wire::answer::Code;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Seek, Write};
 
 const LINES: Style = Style { json: false, null: false, escape: true, lines: true, terminal: false };
 
 /// What a command prints on stdout, and its exit status.
 fn ran(fake: &Fake, style: Style, words: &[&str]) -> (String, u8) {
+    ran_for(PATIENT.as_millis() as u64, fake, style, words)
+}
+
+/// The same with so many milliseconds of patience.
+fn ran_for(patience: u64, fake: &Fake, style: Style, words: &[&str]) -> (String, u8) {
     let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
     let Ok(Found { command, options, operands }) = look_up(&words) else { panic!("{words:?} was refused") };
     let call = Call { command, options, operands, style, stale: false, datagrams: false, alone: !style.lines };
-    let mut session = Session::new(fake.servers.clone(), PATIENT);
+    let mut session = Session::new(fake.servers.clone(), Duration::from_millis(patience));
     let mut out = Output::new(style, None);
     match (command.plan)(&call) {
         Ok(plan) => {
@@ -65,6 +73,10 @@ fn what_follows_a_label_is_an_item() {
     assert_eq!(ran(&fake, Style { escape: true, ..raw }, &["peek", "-n4", "q"]), said("-5\n--\n-v\na\\\\n\n", 0));
     assert_eq!(ran(&fake, Style { null: true, ..raw }, &["pop", "-n", "2", "q"]), said("-5\0--\0", 0));
     assert_eq!(ran(&fake, LINES, &["push", "q", "x"]), said("ok\n", 0));
+    assert_eq!(ran(&fake, LINES, &["push", "-v", "one", "x"]), said("1\n", 0));
+    assert_eq!(ran(&fake, LINES, &["push", "--id", "k", "one", "x"]), said("ok\n", 0));
+    assert_eq!(ran(&fake, LINES, &["push", "-v", "--id", "k", "one", "x"]), said("0\n", 0));
+    assert_eq!(ran(&fake, LINES, &["size", "one"]), said("2\n", 0));
     assert_eq!(ran(&fake, LINES, &["pop", "-n", "9", "q"]).0.lines().count(), 4, "three items and an error");
     assert_eq!(ran(&fake, raw, &["pop", "-n", "0", "q"]), said("", 0));
 }
@@ -101,6 +113,44 @@ fn a_replica_is_shown_to_people_and_to_scripts() {
     assert!(ran(&fake, LINES, &["status"]).0.starts_with("id       1\nstate    regular\nprimary  yes\n"));
     assert!(ran(&fake, json, &["status"]).0.starts_with("{\"id\":1,\"state\":"));
     assert_eq!(ran(&fake, LINES, &["members"]), said("1\ta:1\tregular\t-\t-\t-\t-\t-\t-\t-\t-\n", 0));
+}
+
+/// Whoever dies between the opening of a session and its first answer leaves a file with which nothing was done, though
+/// the group has long forgotten the session when the next one reads it.
+#[test]
+fn a_session_in_which_nothing_was_done_is_opened_anew() {
+    let (fake, place) = (Fake::new(1), tempfile::tempdir().expect("a place"));
+    let path = |name: &str| place.path().join(name).to_str().expect("our own path").to_string();
+    let push = |patience: u64| {
+        let mut lines = tempfile::tempfile().expect("a file");
+        lines.write_all(b"a\nb\n").and_then(|()| lines.rewind()).expect("our own file");
+        let input = Input::new(Stream::from(lines), b'\n', ITEM_BYTES_MAX);
+        let mut session = Session::new(fake.servers.clone(), Duration::from_millis(patience));
+        let mut out = Output::new(Style::default(), None);
+        let pushed = exact::push("q", path("pushed").as_ref(), true, input, &mut session, &mut out);
+        pushed.unwrap_or_else(|trouble| trouble.tell(&mut out));
+        (out.text(), out.status())
+    };
+    let (popped, out) = (path("popped"), path("out"));
+    let words = ["pop", "-n", "2", "--session", &popped, "--output", &out, "q"];
+    let pop = |patience| ran_for(patience, &fake, Style::default(), &words);
+    let dies = |run: &dyn Fn(u64) -> (String, u8)| {
+        fake.group().moods[0].stuck = true;
+        assert_eq!(run(100), said("", 75));
+        let mut group = fake.group();
+        group.sessions.clear();
+        group.moods[0].stuck = false;
+    };
+    dies(&push);
+    assert_eq!(push(PATIENT.as_millis() as u64), said("2\n", 0));
+    assert_eq!(fake.group().items(), [b"a", b"b"]);
+    dies(&pop);
+    assert_eq!(pop(PATIENT.as_millis() as u64), said("", 0));
+    assert_eq!(std::fs::read_to_string(&out).expect("text"), "a\nb\n");
+    // What was ended is as good as forgotten, and there is nothing to fear for.
+    std::fs::remove_file(path("pushed")).expect("it is ours");
+    dies(&push);
+    assert_eq!(ran(&fake, Style::default(), &["session", "end", &path("pushed")]), said("", 0));
 }
 
 #[test]

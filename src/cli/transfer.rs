@@ -10,9 +10,9 @@ use crate::cli::lease::{asked, wait_ms};
 use crate::cli::line::unescape;
 use crate::cli::output::{complain, Output, Style};
 use crate::cli::progress;
-use crate::cli::queue::{print_items, try_print_items};
+use crate::cli::queue::{print_items, print_ok, try_print_items};
 use crate::cli::table::{decimal, Call, Plan, Refusal};
-use crate::client::{check_item, Ask, Error, Session};
+use crate::client::{check_item, number, Answer, Ask, Error, Session};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, ITEM_BYTES_MAX};
 use crate::types::Slot;
 use crate::wire::answer::Code;
@@ -121,6 +121,12 @@ pub fn push(call: &Call<'_>) -> Result<Plan, Refusal> {
         let why = "push without ITEM reads stdin, which has the commands here";
         return Err(Error::bad_request(why).into());
     }
+    if call.operands.len() == 2 && !call.alone {
+        // Line upon line of these is under way at once.
+        let mut bytes = Vec::new();
+        to.encode_push(&mut bytes, [call.item(1)?.as_slice()].into_iter());
+        return Ok(Plan::Ask { ask: Ask::Request, bytes, print: if tells { tell_one } else { print_one } });
+    }
     if to.has_key() {
         return plan_keyed(call, to, tells);
     }
@@ -129,6 +135,24 @@ pub fn push(call: &Call<'_>) -> Result<Plan, Refusal> {
     }
     let items = (1..call.operands.len()).map(|at| call.item(at)).collect::<Result<Vec<_>, _>>()?;
     Ok(Plan::Run(Box::new(move |session, out| Push::new(to, tells).run_items(&items, session, out))))
+}
+
+/// What came of a push of one item.
+fn print_one(out: &mut Output, answer: Result<Answer, Error>) {
+    if out.style.json {
+        tell_one(out, answer);
+    } else {
+        print_ok(out, answer);
+    }
+}
+
+/// The same, as a count, which the answer has where the push had options.
+fn tell_one(out: &mut Output, answer: Result<Answer, Error>) {
+    let counted = |answer: Answer| Ok((answer.slot, if answer.body.is_empty() { 1 } else { number(&answer)? }));
+    match answer.and_then(counted) {
+        Ok((slot, count)) => out.number("count", slot, count),
+        Err(e) => out.error(&e),
+    }
 }
 
 /// One push of many items.

@@ -1,6 +1,7 @@
 //! The client's part in an item's life beyond push and pop: options of a push, waits, leases, and the buried.
 
-use super::{check_item, checked_label, items, malformed, number, Answer, Ask, Client, Error};
+use super::queue::{check_item, checked_label, items};
+use super::{malformed, number, Answer, Ask, Client, Error};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SPAN_MS_MAX};
 use crate::wire::answer::Code;
 use crate::wire::codec::{DecodeError, Reader};

@@ -7,7 +7,7 @@
 use crate::group::detect::Detect;
 use crate::types::{ClusterId, Digest, Epoch, GroupTime, ReplicaId, Run, Slot, Time};
 use crate::wire::codec::Put;
-use crate::wire::view::{Ballot, Book, Durability, Policy, View};
+use crate::wire::view::{Ballot, Book, BookEntry, Durability, Policy, View};
 use twox_hash::XxHash3_64;
 
 /// What every replica of a group must be started with alike.
@@ -43,19 +43,26 @@ impl Founding {
         XxHash3_64::oneshot(&bytes)
     }
 
-    /// Whether a view was founded with the same values; the book may have grown since.
-    pub fn founded(&self, view: &View) -> Result<(), &'static str> {
+    /// Whether a view was founded with the same values. Errors say which is another, and what it was.
+    pub fn founded(&self, view: &View) -> Result<(), String> {
+        let differs = |what: &str, was: &str| {
+            Err(format!("{what} differs from what the group was founded with: there it is {was}"))
+        };
         if view.policy != self.policy {
-            return Err("--partition");
+            return differs("--partition", view.policy.name());
         }
         if view.min_members != self.min_members {
-            return Err("--min-members");
+            return differs("--min-members", &view.min_members.to_string());
         }
         if view.durability != self.durability {
-            return Err("--durability");
+            return differs("--durability", view.durability.name());
         }
         if view.book != self.book {
-            return Err("the book");
+            let line = |e: &BookEntry| match &e.http {
+                Some(http) => format!("{} {} {http}", e.id, e.address),
+                None => format!("{} {}", e.id, e.address),
+            };
+            return differs("the book", &view.book.iter().map(line).collect::<Vec<_>>().join(", "));
         }
         Ok(())
     }
@@ -187,17 +194,20 @@ mod tests {
     fn everything_that_must_be_alike_is_in_the_hash_and_held_against_the_view() {
         let (same, view) = (founding(), view_of(3, 3, Policy::Dynamic));
         assert_eq!((same.hash(), same.founded(&view)), (founding().hash(), Ok(())));
-        let differs = |option, change: &dyn Fn(&mut Founding)| {
+        let book: Vec<String> = view.book.iter().map(|e| format!("{} {}", e.id, e.address)).collect();
+        let book = book.join(", ");
+        let differs = |option: &str, was: &str, change: &dyn Fn(&mut Founding)| {
             let mut other = founding();
             change(&mut other);
             assert_ne!(other.hash(), same.hash(), "{option}");
-            assert_eq!(other.founded(&view), Err(option));
+            let why = format!("{option} differs from what the group was founded with: there it is {was}");
+            assert_eq!(other.founded(&view), Err(why));
         };
-        differs("--partition", &|f| f.policy = Policy::Majority);
-        differs("--min-members", &|f| f.min_members = 2);
-        differs("--durability", &|f| f.durability = Durability::Memory);
-        differs("the book", &|f| f.book[1].address = "elsewhere:1".into());
-        differs("the book", &|f| f.book[1].http = Some("h2:80".into()));
-        differs("the book", &|f| f.book.truncate(2));
+        differs("--partition", "dynamic", &|f| f.policy = Policy::Majority);
+        differs("--min-members", "1", &|f| f.min_members = 2);
+        differs("--durability", "disk", &|f| f.durability = Durability::Memory);
+        differs("the book", &book, &|f| f.book[1].address = "elsewhere:1".into());
+        differs("the book", &book, &|f| f.book[1].http = Some("h2:80".into()));
+        differs("the book", &book, &|f| f.book.truncate(2));
     }
 }

@@ -35,14 +35,17 @@ pub struct Damping {
 }
 
 impl Damping {
-    /// One view followed another. Who left of its own will was not put out.
-    pub fn on_view(&mut self, now: Time, before: &View, after: &View, left: &dyn Fn(ReplicaId) -> bool) {
-        let gone = before.members.iter().map(|m| m.id).filter(|&id| after.rank_of(id).is_none());
-        gone.filter(|&id| !left(id)).for_each(|id| self.put_out(now, id));
+    /// One view followed another. Who left of its own will was not put out. Who was ready for `stall_ns` and is not in
+    /// the view all the same could not follow: everyone else waited for it.
+    pub fn on_view(&mut self, now: Time, before: &View, after: &View, left: &dyn Fn(ReplicaId) -> bool, stall_ns: u64) {
+        let waited = |since: &Time| now.since_ns(*since) >= stall_ns;
+        let stalled = self.ready.iter().filter(|(_, (_, since))| waited(since)).map(|(&id, _)| id);
+        let gone = before.members.iter().map(|m| m.id).filter(|&id| !left(id));
+        let out: BTreeSet<ReplicaId> = gone.chain(stalled).filter(|&id| after.rank_of(id).is_none()).collect();
+        out.into_iter().for_each(|id| self.put_out(now, id));
     }
 
-    /// This one was put out, or could not follow a change that was to let it in: everyone else waited for it.
-    pub fn put_out(&mut self, now: Time, id: ReplicaId) {
+    fn put_out(&mut self, now: Time, id: ReplicaId) {
         let flaps = self.flaps.get(&id).filter(|f| now.since_ns(f.last) < REJOIN_CALM_NS);
         let count = flaps.map_or(0, |f| f.count).saturating_add(1);
         self.flaps.insert(id, Flaps { count, last: now });
@@ -85,6 +88,7 @@ mod tests {
     use crate::wire::view::tests::{run_of, view_of};
     use crate::wire::view::Policy;
 
+    const STALL_NS: u64 = 500 * Time::MS;
     const TWO: ReplicaId = ReplicaId(2);
 
     fn ids(set: BTreeSet<ReplicaId>) -> Vec<u8> {
@@ -101,7 +105,7 @@ mod tests {
 
     fn put_out(damping: &mut Damping, now: Time) {
         let (before, after) = with_and_without();
-        damping.on_view(now, &before, &after, &|_| false);
+        damping.on_view(now, &before, &after, &|_| false, STALL_NS);
     }
 
     /// How long replica 2, ready from now on, is kept waiting.
@@ -171,14 +175,14 @@ mod tests {
         let (before, after) = with_and_without();
         let mut damping = Damping::default();
         for _ in 0..5 {
-            damping.on_view(Time(0), &before, &after, &|id| id == TWO);
-            damping.on_view(Time(0), &after, &before, &|_| false);
+            damping.on_view(Time(0), &before, &after, &|id| id == TWO, STALL_NS);
+            damping.on_view(Time(0), &after, &before, &|_| false, STALL_NS);
         }
         assert!((1..=3).all(|id| damping.damped_until(Time(0), ReplicaId(id)).is_none()));
         // A member that restarted and is in the next view as another run was not put out.
         let mut restarted = before.clone();
         restarted.members[1].incarnation = Incarnation(2);
-        (0..5).for_each(|_| damping.on_view(Time(0), &before, &restarted, &|_| false));
+        (0..5).for_each(|_| damping.on_view(Time(0), &before, &restarted, &|_| false, STALL_NS));
         assert_eq!(damping.damped_until(Time(0), TWO), None);
     }
 
@@ -190,5 +194,23 @@ mod tests {
         damping.observe(Time(0), &[run_of(2), run_of(4)]);
         assert_eq!(ids(damping.joining(Time(JOIN_DEBOUNCE_NS))), [4]);
         assert_eq!(ids(damping.joining(Time(REJOIN_WAIT_NS))), [2, 4]);
+    }
+
+    #[test]
+    fn who_was_ready_all_the_while_and_is_not_let_in_is_damped() {
+        let (_, view) = with_and_without();
+        let next = View { epoch: Epoch(3), ..view.clone() };
+        let mut damping = Damping::default();
+        for k in 1..=3u64 {
+            let begun = Time(k * 10_000 * Time::MS);
+            let (early, late) = (begun.after_ns(STALL_NS - 1), begun.after_ns(STALL_NS));
+            damping.observe(begun, &[]);
+            damping.observe(begun, &[run_of(2)]);
+            damping.on_view(early, &view, &next, &|_| false, STALL_NS);
+            assert!(damping.damped_until(early, TWO).is_none_or(|until| until <= begun.after_ns(REJOIN_WAIT_NS)));
+            damping.on_view(late, &view, &next, &|_| false, STALL_NS);
+            let wait_ns = damping.damped_until(late, TWO).map(|until| until.since_ns(late));
+            assert_eq!(wait_ns, [None, Some(REJOIN_WAIT_NS), Some(2 * REJOIN_WAIT_NS)][k as usize - 1]);
+        }
     }
 }

@@ -154,6 +154,8 @@ pub struct Group {
     parts: Parts,
     rng: Rng,
     drops: BTreeMap<Ignore, u64>,
+    /// Configured replicas that spoke as of another group, and when they last did.
+    foreign: BTreeMap<ReplicaId, Time>,
     /// When every configured replica was last sent a report.
     reported: Time,
     /// The positions and the heard list that were last multicast.
@@ -190,6 +192,7 @@ impl Group {
             parts: Parts::default(),
             rng,
             drops: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             reported: Time(0),
             said: Status::default(),
             extra: Vec::new(),
@@ -244,6 +247,12 @@ impl Group {
     /// Datagrams and frames dropped so far, by reason.
     pub fn drops(&self) -> &BTreeMap<Ignore, u64> {
         &self.drops
+    }
+
+    /// Configured replicas that are there, but belong to another group: one of the data directories is the wrong one.
+    pub fn foreign(&self, now: Time) -> Vec<ReplicaId> {
+        let lately = |at: &Time| now.since_ns(*at) < self.settings.suspect_after_ns;
+        self.foreign.iter().filter(|(_, at)| lately(at)).map(|(&id, _)| id).collect()
     }
 
     /// What is still missing for view 1; `None` once there is a view.
@@ -330,8 +339,10 @@ impl Group {
             return Err(Ignore::UnknownAddress);
         }
         if self.cluster.0 != 0 && header.cluster.0 != 0 && header.cluster != self.cluster {
+            self.foreign.insert(header.run.id, now);
             return Err(Ignore::OtherCluster);
         }
+        self.foreign.remove(&header.run.id);
         if !self.detect.on_header(now, &header) {
             let later = self.detect.peer(header.run.id).map(|p| p.run).filter(|run| run.birth == header.run.birth);
             self.outrun.extend(later);

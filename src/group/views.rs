@@ -86,7 +86,7 @@ impl Group {
         if let Some(regular) = self.window() {
             let before = regular.view.clone();
             let left = |id| self.detect.peer(id).is_some_and(|peer| peer.status.leaving);
-            self.damping.on_view(now, &before, view, &left);
+            self.damping.on_view(now, &before, view, &left, self.settings.suspect_after_ns);
         }
         match std::mem::replace(&mut self.state, State::Outside) {
             State::Regular(regular) | State::Frozen(regular) => {
@@ -144,10 +144,6 @@ impl Group {
         }
         self.change.tick(now, &around, out);
         for run in self.not_following(now, &around) {
-            // A member that is left out is damped by the view that comes without it.
-            if self.newest().is_some_and(|view| view.rank_of(run.id).is_none()) {
-                self.damping.put_out(now, run.id);
-            }
             self.change.leave_out(run.id, &around, out);
         }
         around.joining = undamped;

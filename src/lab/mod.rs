@@ -182,7 +182,7 @@ impl Lab {
 
     /// Commands from stdin, a terminal or not, until there are no more.
     fn obey(self) -> Result<i32, Exit> {
-        let stdout = cli::stdout().map_err(|e| Exit::system("use stdout", &e))?;
+        let stdout = cli::stream::Stream::stdout().map_err(|e| Exit::system("use stdout", &e))?;
         let style = Style { lines: true, escape: true, terminal: io::stdout().is_terminal(), ..Style::default() };
         let mut out = Output::new(style, Some(stdout));
         let servers = self.crew().ids().into_iter().map(|id| self.server(id)).collect();

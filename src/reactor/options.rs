@@ -177,7 +177,8 @@ fn lab(given: &getopts::Matches, environment: &Environment<'_>) -> Result<LabOpt
 }
 
 fn options(given: &getopts::Matches, environment: &Environment<'_>) -> Result<Options, Exit> {
-    let id = number(given, "id", 1, u64::from(REPLICA_ID_MAX))?.ok_or_else(|| Exit::usage("--id is missing"))?;
+    let id = number(given, "id", 1, u64::from(REPLICA_ID_MAX))?
+        .ok_or_else(|| Exit::usage("--id is missing (see ftqd --help)"))?;
     let id = ReplicaId(id as u8);
     let options = Options {
         id,
@@ -366,7 +367,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused_by_name() {
-        assert_eq!(refused(""), "--id is missing");
+        assert_eq!(refused(""), "--id is missing (see ftqd --help)");
         assert_eq!(refused("--id 0"), "--id 0: must be a number from 1 to 64");
         assert_eq!(refused("--id one"), "--id one: must be a number from 1 to 64");
         assert!(refused("--id 1 --n 99").contains("from 1 to 15"));

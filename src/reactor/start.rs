@@ -24,7 +24,7 @@ use crate::reactor::peers::Peers;
 use crate::reactor::udp::Udp;
 use crate::reactor::wheel::Wheel;
 use crate::reactor::{Reactor, FIRST_CLIENT, FIRST_HTTP, FIRST_PEER};
-use crate::replica::{Config, Level, Outbox, Replica, Stored};
+use crate::replica::{log_is_damaged, Config, Level, Outbox, Replica, Stored};
 use crate::rng::Rng;
 use crate::types::Slot;
 use crate::wire::view::{Book, Peer};
@@ -73,7 +73,8 @@ fn read_book(options: &Options) -> Result<(Book, Vec<Located>), Exit> {
         BookSource::Loopback { count, port } => (book::on_loopback(*count, *port), "--n".to_owned()),
         BookSource::File(path) => {
             let name = path.display().to_string();
-            let text = fs::read(path).map_err(|e| Exit::configuration(format!("cannot read {name}: {e}")))?;
+            let text = fs::read(path)
+                .map_err(|e| Exit::configuration(format!("cannot read the book {name}: {e} (see --cluster)")))?;
             (book::parse(&String::from_utf8_lossy(&text), &name)?, name)
         }
     };
@@ -139,10 +140,9 @@ fn check(options: &Options) -> Result<String, Exit> {
         let founding = Founding { book, policy, min_members, durability };
         let founded = found.meta.as_ref().and_then(|meta| meta.installed.as_ref());
         if let Some(differs) = founded.and_then(|view| founding.founded(view).err()) {
-            let message = format!("{differs} differs from what the group was founded with");
-            return Err(Exit::configuration(message));
+            return Err(Exit::configuration(differs));
         }
-        text += &format!("data directory {}: {}\n", path.display(), describe(&found));
+        text += &format!("data directory {}: {}\n", path.display(), describe(&found)?);
     } else {
         let here = Path::new(".");
         let above = path.ancestors().skip(1).find(|p| p.exists()).unwrap_or(here);
@@ -155,16 +155,17 @@ fn check(options: &Options) -> Result<String, Exit> {
     Ok(text)
 }
 
-fn describe(found: &Found) -> String {
+/// Errors where a start would refuse the log.
+fn describe(found: &Found) -> Result<String, Exit> {
     let slices: Vec<(SegmentNumber, &[u8])> = found.segments.iter().map(|(n, m)| (*n, m.bytes())).collect();
     let log = replay(&slices);
     let state = match (&found.warning, &found.meta, &log.damaged) {
         (Some(warning), ..) => warning.clone(),
-        (None, _, Some(damage)) => format!("log is damaged: {damage}"),
+        (None, _, Some(damage)) => return Err(Exit::configuration(log_is_damaged(damage))),
         (None, None, None) => "blank".to_owned(),
         (None, Some(meta), None) => format!("incarnation {}, {} segments", meta.incarnation, slices.len()),
     };
-    format!("{state}, last slot {}", log.end())
+    Ok(format!("{state}, last slot {}", log.end()))
 }
 
 /// Opens everything and brings the core up.
@@ -210,10 +211,10 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     let signals = Signals::new().map_err(|e| Exit::system("watch for signals", &e))?;
     let alarm = Alarm::new().map_err(|e| Exit::system("make a timer", &e))?;
     let poll = Poll::new().map_err(|e| Exit::system("watch for events", &e))?;
+    let (now, mut out) = (os::now(), Outbox::default());
+    let replica = recover(config, found, &mut out)?;
     let disk = Disk::new(directory, options.disk, SEGMENT_BYTES)?;
     logger.log(Level::Info, &greeting(options, &own.address.to_string(), &disk));
-    let (now, mut out) = (os::now(), Outbox::default());
-    let replica = recover(config, found, &mut out);
     let (wheel, notifier) = (Wheel::new(now), Notifier::new(now));
     Ok(Reactor {
         poll,
@@ -238,14 +239,18 @@ fn start(options: &Options, logger: &Logger) -> Result<Reactor, Exit> {
     })
 }
 
-/// Brings the core up. Damaged snapshots must have been set aside before.
-fn recover(config: Config, found: Found, out: &mut Outbox) -> Replica {
+/// Brings the core up. Damaged snapshots must have been set aside before. Errors where it refuses what the disk holds.
+fn recover(config: Config, found: Found, out: &mut Outbox) -> Result<Replica, Exit> {
     let Found { meta, segments, snapshots, warning: _ } = found;
     let slices: Vec<(SegmentNumber, &[u8])> = segments.iter().map(|(n, m)| (*n, m.bytes())).collect();
     let files: Vec<(Slot, &[u8])> = snapshots.iter().map(|(slot, m)| (*slot, m.bytes())).collect();
     let choice = snapshot::choose(&files);
     let stored = Stored { meta, log: replay(&slices), snapshot: choice.newest, snapshots: choice.usable };
-    Replica::recover(config, stored, os::now(), out)
+    let replica = Replica::recover(config, stored, os::now(), out);
+    match out.stop.take() {
+        Some((message, status)) => Err(Exit { status, message }),
+        None => Ok(replica),
+    }
 }
 
 /// Moves snapshots that are not what they were out of the way. Errors where one is of a newer version.

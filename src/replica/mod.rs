@@ -24,6 +24,8 @@ pub mod store;
 pub mod tail;
 mod views;
 
+pub use recover::log_is_damaged;
+
 use std::net::IpAddr;
 
 use crate::group::{Event, Group};

@@ -24,7 +24,8 @@ use crate::wire::view::Durability;
 
 impl Replica {
     /// Comes up with what the disk holds. The incarnation is raised and written; nothing is said before that is
-    /// durable. Where the disk contradicts the configuration, `Outbox::stop` says so.
+    /// durable. Where the disk contradicts the configuration or itself, `Outbox::stop` says so and nothing is written:
+    /// the next start has to find what this one found.
     pub fn recover(config: Config, stored: Stored<'_>, now: Time, out: &mut Outbox) -> Replica {
         let mut rng = Rng::new(config.seed);
         let founding = founding(&config);
@@ -83,7 +84,11 @@ impl Replica {
             out.stop = Some((reason, 70));
         }
         replica.start = replica.journal.number();
-        out.meta.push(replica.meta.write(replica.start));
+        if out.stop.is_none() {
+            out.meta.push(replica.meta.write(replica.start));
+        } else {
+            out.notes.clear();
+        }
         replica
     }
 
@@ -227,12 +232,16 @@ fn contradiction(config: &Config, founding: &Founding, meta: &Meta, log: &Replay
         return Some(format!("the data directory belongs to replica {}, not {}", meta.id, config.id));
     }
     if let Some(damage) = &log.damaged {
-        return Some(format!("the log is damaged: {damage}"));
+        return Some(log_is_damaged(damage));
     }
     let Some(view) = meta.installed.as_ref().or(meta.heard.as_ref()) else {
         let lost = !log.records.is_empty();
         return lost.then(|| "the data directory holds a log but no view that it belongs to".into());
     };
-    let differs = founding.founded(view).err()?;
-    Some(format!("{differs} differs from what the group was founded with"))
+    founding.founded(view).err()
+}
+
+/// What is said of such a log, and what is to be done.
+pub fn log_is_damaged(damage: &str) -> String {
+    format!("the log is damaged: {damage}; FILES in ftqd(8) says how to start this replica anew")
 }

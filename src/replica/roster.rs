@@ -158,6 +158,9 @@ impl Replica {
     /// What is to be known of another replica; the bool says whether it is heard now.
     fn note(&self, id: ReplicaId, peer: Option<(&Peer, bool)>) -> Option<String> {
         let (detect, me) = (self.group().detect(), self.group().me());
+        if self.group().foreign(self.now()).contains(&id) {
+            return Some("is there with another group's data".into());
+        }
         let Some((peer, heard)) = peer else { return Some("was never heard".into()) };
         if !heard {
             let gone = detect.is_gone(id);

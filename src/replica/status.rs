@@ -43,7 +43,10 @@ impl Replica {
         Some(if missing.is_empty() || enough {
             format!("view {members} is being changed")
         } else {
-            waiting_for(view, &missing)
+            let foreign = self.group().foreign(self.now());
+            let told =
+                (!foreign.is_empty()).then(|| format!("; there with another group's data: {}", replicas(&foreign)));
+            waiting_for(view, &missing) + &told.unwrap_or_default()
         })
     }
 

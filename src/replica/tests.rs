@@ -523,63 +523,59 @@ fn a_record_tells_how_far_members_are_in_its_own_epoch_only() {
     }
 }
 
-/// Everyone goes down; one comes back with the directory of a while ago, though in its place. Another remembers what it
-/// had: it has no vote, and what only the two of them held is not lost.
+/// A joiner that loses touch while it is to be let in holds everyone up for the suspicion time: each time it then waits
+/// longer.
 #[test]
-fn a_directory_put_back_from_a_backup_has_no_vote() {
-    let mut bench = serving(3, 2);
-    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
-    let backup = bench.disks[1].clone();
-    assert_eq!(push_and_wait(&mut bench, 2, 2), [(2, 0)]);
-    let before = bench.replicas[1].group().me();
-    bench.dead = Dest(0b1110);
-    bench.disks[1] = backup;
-    bench.restart(0);
+fn a_joiner_that_does_not_follow_is_tried_less_and_less_often() {
+    let mut bench = serving(4, 3);
+    bench.dead = Dest::one(ReplicaId(2));
+    assert_eq!(push_and_wait(&mut bench, 3, 1), [(1, 0)]);
     bench.restart(1);
-    bench.run_ms(3000);
-    assert_eq!(bench.ended.len(), 1, "{:?}", bench.ended);
-    assert!(bench.ended[0].contains("it once held slot"), "{:?}", bench.ended);
-    assert!([0, 1].iter().all(|&at| bench.replicas[at].reason().is_some()), "one of three is no quorum");
-    bench.restart(2);
-    bench.run_ms(5000);
-    assert_all_agree(&bench);
-    let after = bench.replicas[1].group().me();
-    assert!(after.birth != before.birth, "{after:?}");
-    assert_eq!(bench.replicas[1].applied(), bench.replicas[2].applied());
-}
-
-/// The copy is so old that its run's number was used before: nobody listens to it, but it is told.
-#[test]
-fn a_directory_put_back_with_an_earlier_incarnation_joins_anew() {
-    let mut bench = serving(3, 2);
-    let backup = bench.disks[1].clone();
-    for _ in 0..3 {
-        bench.dead = bench.dead.with(ReplicaId(2));
-        bench.run_ms(1000);
-        bench.restart(1);
-        bench.run_ms(3000);
+    let (mut frozen_ms, seconds) = (0, 20);
+    for number in 2..seconds * 1000 {
+        let (mut operation, number) = (Vec::new(), RequestNumber(number));
+        QueueOperation::encode_push(&mut operation, Target::Label("jobs"), [&b"x"[..]].into_iter());
+        bench.say(3, 1, &ToReplica::Request { number, seen: RequestNumber(0), operation: &operation });
+        // It hears nothing of what is ordered from the moment it asks to be let in until that is given up.
+        let changing = [0, 2, 3].into_iter().any(|at| bench.replicas[at].group().change().is_frozen());
+        let asks = bench.replicas[3].group().around(bench.now).joining.contains(&ReplicaId(2));
+        bench.starved = (changing || asks).then_some(1);
+        bench.run_ms(1);
+        frozen_ms += u64::from(changing);
     }
+    let members = |bench: &Bench| bench.replicas[3].group().newest().map(|view| view.members_text());
+    assert_eq!(members(&bench), Some("{1,3,4}".into()));
+    assert!((1000..4000).contains(&frozen_ms), "no service for {frozen_ms} ms of {seconds} s");
+    bench.starved = None;
+    bench.run_ms(20_000);
     assert_all_agree(&bench);
-    assert_eq!(bench.ended, Vec::<String>::new());
-    let before = bench.replicas[1].group().me();
-    bench.disks[1] = backup;
-    bench.restart(1);
-    bench.run_ms(5000);
-    assert_eq!(bench.ended.len(), 1, "{:?}", bench.ended);
-    assert!(bench.ended[0].contains("it was started as number 4 already"), "{:?}", bench.ended);
-    assert_all_agree(&bench);
-    assert!(bench.replicas[1].group().me().birth != before.birth);
 }
 
+/// A replica waits for its disk before it stops, but not for ever: where that hangs, its last word is no clean one.
 #[test]
-fn a_copy_of_a_directory_takes_a_new_birth() {
-    let mut bench = serving(3, 2);
-    assert_eq!(push_and_wait(&mut bench, 2, 1), [(1, 0)]);
-    let before = bench.replicas[0].group().me();
-    bench.directory = [7, 7];
-    bench.restart(0);
-    bench.run_ms(5000);
-    let after = bench.replicas[0].group().me();
-    assert!(after.birth != before.birth && after.incarnation.0 == 1);
-    assert_all_agree(&bench);
+fn who_stops_with_unwritten_slots_does_not_stop_cleanly() {
+    for hangs in [false, true] {
+        let mut bench = serving(1, 0);
+        let (mut bytes, mut operation) = (Vec::new(), Vec::new());
+        QueueOperation::encode_push(&mut operation, Target::Label("jobs"), [&b"x"[..]].into_iter());
+        let (number, seen) = (RequestNumber(1), RequestNumber(0));
+        ToReplica::Request { number, seen, operation: &operation }.encode(&mut bytes);
+        let (_, out) = bench.step(0, Input::Frame { client: ClientId(1), frame: &bytes[4..] });
+        let written = out.log.last().expect("it is to be logged").number;
+        bench.disks[0].write(&out);
+        let inputs =
+            [Input::Leave, Input::Turn, if hangs { Input::Turn } else { Input::Durable(written) }, Input::Turn];
+        let mut stopped = Vec::new();
+        for (k, input) in inputs.into_iter().enumerate() {
+            let (_, out) = bench.step(0, input);
+            bench.disks[0].write(&out);
+            stopped.extend(out.stop.map(|(_, status)| (k, status)));
+            bench.now = bench.now.after_ns(if hangs { LEAVE_WAIT_NS } else { Time::MS });
+        }
+        assert_eq!(stopped.first(), Some(&(2, 0)), "hangs: {hangs}");
+        let meta = Meta::choose(&bench.disks[0].meta).expect("whole pages").expect("written");
+        assert_eq!(meta.clean, !hangs);
+    }
 }
+
+mod copies;

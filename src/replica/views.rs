@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::broken::is as is_broken;
 use crate::group::change::{Acceptor, Action};
 use crate::group::complain::Reason;
+use crate::limits::CHANGE_WAITING_MAX;
 use crate::replica::tail::Held;
 use crate::replica::{Level, Outbox, Replica};
 use crate::types::{ReplicaId, Run, Slot, WriteNumber};
@@ -59,8 +60,16 @@ impl Waits {
 }
 
 impl Replica {
-    /// A frame of the change.
+    /// How many frames of a change wait for the disk.
+    pub fn change_waiting(&self) -> usize {
+        self.waits.said.len()
+    }
+
+    /// A frame of the change. Where the disk does not follow, others' are as good as lost: they are said again.
     pub(super) fn on_change(&mut self, from: Run, frame: ChangeFrame, out: &mut Outbox) {
+        if self.waits.said.len() >= CHANGE_WAITING_MAX && from != self.group.me() {
+            return;
+        }
         let mut actions = Vec::new();
         self.with_whole_log(out, |replica, end_in| {
             replica.group.on_change(replica.now, from, frame, end_in, &mut actions);

@@ -167,3 +167,75 @@ fn options_that_differ_from_those_of_the_founding() {
     fs::write(group.path().join("cluster"), format!("1 {}\n", group.net.address(2))).expect("the place is ours");
     refused(group.ftqd(1), CONFIGURATION, "the book");
 }
+
+/// The files that a replica's memory is in, by name.
+fn memory(group: &Group) -> Vec<(String, Vec<u8>)> {
+    let files = fs::read_dir(group.data(1)).expect("it was there").map(|entry| entry.expect("it can be read"));
+    let files = files.map(|entry| (entry.file_name().into_string().expect("our own name"), entry.path()));
+    let wanted = files.filter(|(name, _)| name == "meta" || name.starts_with("log-"));
+    let mut found: Vec<_> = wanted.map(|(name, path)| (name, fs::read(path).expect("it can be read"))).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_the_memory_as_it_was() {
+    let mut group = Group::start(Net::any("a_start_that_is_refused_leaves_the_memory_as_it_was"), 1);
+    group.ask(1, &["push", "jobs", "a"], "").is(0, "");
+    group.end(1, libc::SIGTERM);
+    let before = memory(&group);
+    assert!(before.len() > 1, "meta and a log");
+    let mut command = group.ftqd(1);
+    command.args(["--partition", "majority"]);
+    refused(command, CONFIGURATION, "--partition differs from what the group was founded with: there it is dynamic");
+    assert!(memory(&group) == before, "the refused start wrote");
+    group.launch(1);
+    group.await_primary();
+    group.ask(1, &["pop", "jobs"], "").is(0, "a\n");
+}
+
+/// Each start finds the damage that the first one found: what was lost must not be taken for never written.
+#[test]
+fn a_damaged_log_is_refused_however_often() {
+    let mut group = Group::start(Net::any("a_damaged_log_is_refused_however_often"), 1);
+    (0..9).for_each(|_| group.ask(1, &["push", "jobs", "a"], "").is(0, ""));
+    group.crash(1);
+    let (name, mut bytes) = memory(&group).into_iter().find(|(name, _)| name.starts_with("log-")).expect("a log");
+    let records: Vec<usize> = (0..bytes.len() - 4).step_by(8).filter(|&at| bytes[at..].starts_with(b"ftqR")).collect();
+    assert!(records.len() > 9, "{records:?}");
+    // One in the midst, of which those behind it say that it was durable.
+    bytes[records[records.len() / 2] + 20] ^= 1;
+    fs::write(group.data(1).join(name), &bytes).expect("the place is ours");
+    let before = memory(&group);
+    for _ in 0..2 {
+        refused(group.ftqd(1), CONFIGURATION, "the log is damaged");
+        let mut check = group.ftqd(1);
+        check.arg("--check");
+        refused(check, CONFIGURATION, "the log is damaged");
+    }
+    assert!(memory(&group) == before, "a refused start wrote");
+}
+
+/// With the same book, but founded by others: told on both sides, and nothing is taken over.
+#[test]
+fn a_data_directory_of_another_group() {
+    let mut group = Group::start(Net::any("a_data_directory_of_another_group"), 2);
+    group.ask(1, &["push", "jobs", "old"], "").is(0, "");
+    (1..=2).for_each(|id| assert_eq!(group.end(id, libc::SIGTERM), 0));
+    let kept = group.path().join("kept");
+    fs::rename(group.data(1), &kept).expect("it was there");
+    fs::remove_dir_all(group.data(2)).expect("it was there");
+    (1..=2).for_each(|id| group.launch(id));
+    group.await_primary();
+    assert_eq!(group.end(1, libc::SIGTERM), 0);
+    fs::remove_dir_all(group.data(1)).expect("it was there");
+    fs::rename(&kept, group.data(1)).expect("it was there");
+    group.launch(1);
+    group.await_status(1, "the other group is told of", |s| {
+        s["reason"].as_str().is_some_and(|reason| reason.ends_with("there with another group's data: replica 2"))
+    });
+    let note = |s: &serde_json::Value| s["replicas"][0]["note"] == "is there with another group's data";
+    group.await_status(2, "the other group is told of", note);
+    group.ask(1, &["-t", "0", "push", "jobs", "new"], "").refuses(75, "ftqc: not-primary: ");
+    group.assert_alive();
+}

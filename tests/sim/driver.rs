@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use ftq::limits::{ORIGIN_BYTES_MAX, WINDOW_BYTES};
+use ftq::limits::{CHANGE_WAITING_MAX, ORIGIN_BYTES_MAX, WINDOW_BYTES};
 use ftq::log::{replay, snapshot, LogWrite, Meta, MetaWrite};
 use ftq::replica::{Input, Level, Outbox, Replica, Stored};
 use ftq::types::{Dest, ReplicaId, Slot, Time, WriteNumber};
@@ -18,12 +18,19 @@ use super::node::cleared;
 use super::wiretap::{describe, heard, number};
 use super::world::{Bytes, Event, World};
 
+/// So many frames of a change one call of a replica gives rise to.
+const CHANGE_OWN_MAX: usize = 64;
+
 /// I10: what a replica holds of messages stays below the windows of all members, its own clients included.
 fn judge_bounds(replica: &Replica, members: usize) -> Result<(), String> {
     let most = (members + 1) * ORIGIN_BYTES_MAX;
     let held = replica.buffered_bytes();
     if held > most {
         return Err(format!("I10: {held} bytes are buffered, {most} at most may be"));
+    }
+    let waiting = replica.change_waiting();
+    if waiting > CHANGE_WAITING_MAX + CHANGE_OWN_MAX {
+        return Err(format!("I10: {waiting} frames of a change wait for the disk"));
     }
     let window = replica.group().regular().map_or(0, |regular| regular.flow.window_bytes());
     if window > WINDOW_BYTES + BUNDLE_BYTES_MAX {

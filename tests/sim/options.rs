@@ -5,7 +5,7 @@ pub enum Mode {
     /// What `cargo test` runs.
     Test,
     Seeds,
-    /// This variant, or `all`.
+    /// This variant, `all`, or `must`: all but those that are met by chance only.
     Broken(String),
     /// Those in this directory.
     Transcripts(String),
@@ -18,6 +18,10 @@ pub struct Options {
     pub seeds: u64,
     /// Somebody said how many.
     pub seeds_given: bool,
+    /// No more seeds are begun after so long.
+    pub seconds: Option<u64>,
+    /// So often each broken variant is looked for, in other seeds.
+    pub tries: u64,
     pub jobs: usize,
     pub trace: bool,
     /// Every listed mark must be reached.
@@ -26,8 +30,8 @@ pub struct Options {
     pub flip: bool,
 }
 
-const USAGE: &str =
-    "sim [--seeds N] [--from SEED] [--jobs N] [--trace] [--marks] [--flip] [--broken NAME|all] [--transcripts DIR]";
+const USAGE: &str = "sim [--seeds N] [--from SEED] [--seconds N] [--jobs N] [--trace] [--marks] [--flip]
+    [--broken NAME|all|must [--tries N]] [--transcripts DIR]";
 
 /// Whatever the test harness of cargo would be told besides is left aside.
 pub fn read() -> Options {
@@ -37,6 +41,8 @@ pub fn read() -> Options {
         from: 0,
         seeds: 100,
         seeds_given: false,
+        seconds: None,
+        tries: 3,
         jobs,
         trace: false,
         marks: false,
@@ -49,6 +55,8 @@ pub fn read() -> Options {
         match arg.as_str() {
             "--seeds" => (options.seeds, seeds) = (number(&value()), true),
             "--from" => (options.from, seeds) = (number(&value()), true),
+            "--seconds" => options.seconds = Some(number(&value())),
+            "--tries" => options.tries = number(&value()).max(1),
             "--jobs" => options.jobs = number_of_jobs(&value()),
             "--trace" => options.trace = true,
             "--marks" => options.marks = true,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::marks;
 use super::options::Options;
@@ -43,9 +43,11 @@ fn run(seed: u64, trace: bool, flip: bool) -> Outcome {
     Outcome { hash: world.trace.hash(), tally: std::mem::take(&mut world.tally), failure }
 }
 
-/// Runs seeds one after the other on each of `jobs` threads until one fails for the `failures`th time.
+/// Runs seeds one after the other on each of `jobs` threads until one fails for the `failures`th time, or the time is
+/// over.
 pub fn run_all(options: &Options, failures: usize, prepare: impl Fn() + Sync) -> (Tally, Vec<(u64, String)>, u64) {
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let found = Mutex::new((Tally::default(), Vec::new(), 0));
     std::thread::scope(|scope| {
         for _ in 0..options.jobs {
@@ -53,7 +55,7 @@ pub fn run_all(options: &Options, failures: usize, prepare: impl Fn() + Sync) ->
                 prepare();
                 while !stop.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= options.seeds {
+                    if index >= options.seeds || end.is_some_and(|end| Instant::now() >= end) {
                         break;
                     }
                     let outcome = run(options.from + index, options.trace, options.flip);

@@ -9,8 +9,6 @@ use super::runner::{keep_panics, run_all};
 
 /// Within so many seeds every variant of the order is caught.
 const WITHIN_SEEDS: u64 = 1000;
-/// So often each is looked for, in other seeds.
-const TRIES: u64 = 3;
 /// How far the seeds of one try lie from those of the next.
 const APART: u64 = 1 << 32;
 
@@ -28,14 +26,18 @@ pub fn run(options: &Options, name: &str) -> i32 {
     }
     let seeds = if options.seeds_given { options.seeds } else { WITHIN_SEEDS };
     let options = Options { seeds, ..options.clone() };
-    let is_wanted = |variant: &&(&'static str, &str)| name == "all" || name == variant.0;
+    let is_wanted = |variant: &&(&'static str, &str)| ["all", "must", variant.0].contains(&name);
     let must: Vec<_> = broken::VARIANTS.iter().filter(is_wanted).collect();
-    let may: Vec<_> = broken::CHANGE_VARIANTS.iter().filter(is_wanted).collect();
+    let mut may: Vec<_> = broken::CHANGE_VARIANTS.iter().filter(is_wanted).collect();
     if must.is_empty() && may.is_empty() {
         println!("no variant is called {name}");
         return 64;
     }
-    let (rare, must): (Vec<_>, Vec<_>) = must.into_iter().partition(|variant| RARE.contains(&variant.0));
+    let (mut rare, must): (Vec<_>, Vec<_>) = must.into_iter().partition(|variant| RARE.contains(&variant.0));
+    if name == "must" {
+        rare.clear();
+        may.clear();
+    }
     let by_chance = rare.iter().filter(|(variant, rule)| is_caught(&options, variant, rule)).count();
     println!("{by_chance} of {} variants seen that only chance reaches", rare.len());
     let caught = must.iter().filter(|(variant, rule)| is_caught(&options, variant, rule)).count();
@@ -48,7 +50,7 @@ pub fn run(options: &Options, name: &str) -> i32 {
 /// Runs seeds until one fails, several times, and says when. Once is enough where it is not caught at all.
 fn is_caught(options: &Options, variant: &'static str, rule: &str) -> bool {
     let (mut needed, mut first) = (Vec::new(), None);
-    for attempt in 0..TRIES {
+    for attempt in 0..options.tries {
         let from = options.from.wrapping_add(attempt * APART);
         let (_, failures, ran) = run_all(&Options { from, ..options.clone() }, 1, || activate(variant));
         let Some((seed, failure)) = failures.into_iter().min() else {

@@ -6,7 +6,7 @@ use super::{Answer, Ask, Session, Stage};
 use crate::client::error::{Done, Error};
 use crate::types::{ClusterId, SessionId};
 use crate::wire::answer::Code;
-use crate::wire::operation::SessionOperation;
+use crate::wire::operation::{QueueOperation, Receipt, SessionOperation};
 
 /// What is remembered of it here.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,6 +46,18 @@ impl Session {
     pub fn confirm(&mut self, seen: u64) {
         if let Some(kept) = &mut self.kept {
             kept.seen = kept.seen.max(seen);
+        }
+    }
+
+    /// Has the group keep the session from now on, by a request under this number that changes nothing: to keep it is
+    /// ordered in front of that.
+    pub fn be_kept(&mut self, number: u64) -> Result<(), Error> {
+        let mut nothing = Vec::new();
+        QueueOperation::Ack { receipt: Receipt(0) }.encode(&mut nothing);
+        self.submit_as(Ask::Request, number, nothing);
+        match self.wait() {
+            Err(e) if !e.is(Code::NoReceipt) => Err(e),
+            _ => Ok(()),
         }
     }
 

@@ -96,13 +96,14 @@ impl Directory {
 
     /// Opens a directory that is there, without leaving a trace. Errors if it is in use.
     pub fn open_to_look(path: &Path) -> Result<Directory, Exit> {
-        let file = File::open(path).map_err(|e| Exit::io("open", path, &e))?;
+        let unusable = |what: &str, e: &io::Error| {
+            Exit::configuration(format!("data directory {}: cannot open {what}: {e}", path.display()))
+        };
+        let file = File::open(path).map_err(|e| unusable("it", &e))?;
         let lock = match File::open(path.join("lock")) {
             Ok(lock) => lock,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                file.try_clone().map_err(|e| Exit::io("open", path, &e))?
-            }
-            Err(e) => return Err(Exit::io("open", &path.join("lock"), &e)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => file.try_clone().map_err(|e| unusable("it", &e))?,
+            Err(e) => return Err(unusable("its lock", &e)),
         };
         take_lock(&lock, path)?;
         Ok(Directory { path: path.to_owned(), handle: Rc::new(Target { file, path: path.to_owned() }), _lock: lock })

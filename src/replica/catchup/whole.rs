@@ -1,8 +1,9 @@
 //! A whole replica that serves: a group of one with something in its log.
 
 use super::*;
+use crate::log::{replay, Snapshot};
 use crate::replica::{Config, Input, Level, Stored, StoredFile};
-use crate::types::{Birth, ClientId, ClusterId, Digest, Incarnation, Run, Slot};
+use crate::types::{Birth, ClientId, ClusterId, Digest, Epoch, GroupTime, Incarnation, Run, Slot};
 use crate::wire::client::ToReplica;
 use crate::wire::digest::slot_digest;
 use crate::wire::stream::{first_frame, Fetch, Position};
@@ -129,4 +130,55 @@ fn a_whole_replica_serves_what_it_has_and_only_its_own_group() {
         }
     }
     assert_eq!((Slot(slots), digest), whole.replica.applied());
+}
+
+/// What another replica sent of the slot after the last one, ordered in this epoch.
+fn next_slot(whole: &Whole, epoch: Epoch) -> Fetched {
+    let ((slot, digest), time, operations) = (whole.replica.applied(), GroupTime(u64::MAX >> 1), Vec::new());
+    let digest = slot_digest(digest, slot.next(), time, &[&operations]);
+    Fetched { epoch, slot: slot.next(), time, digest, operations }
+}
+
+#[test]
+fn slots_of_a_view_that_it_has_not_heard_of_are_not_taken() {
+    let mut whole = Whole::with_slots(3);
+    let (epoch, logged) = (whole.replica.group.newest().expect("its own").epoch, whole.replica.journal.logged());
+    let mut out = Outbox::default();
+    let unheard = next_slot(&whole, epoch.next());
+    whole.replica.take_slots(vec![unheard], &mut out);
+    assert_eq!((out.log.len(), whole.replica.journal.logged()), (0, logged));
+    // Of an earlier one they are, and logged as such: what is noted beside them holds for the newest view alone.
+    let earlier = Epoch(epoch.0 - 1);
+    let heard = next_slot(&whole, earlier);
+    whole.replica.take_slots(vec![heard], &mut out);
+    assert_eq!((out.log.len(), whole.replica.journal.logged()), (1, logged.next()));
+    whole.carry_out(out);
+    let segment = |(file, bytes): (&StoredFile, &Vec<u8>)| match file {
+        StoredFile::Segment(number) => (*number, bytes.clone()),
+        StoredFile::Snapshot(_) => panic!("none was made"),
+    };
+    let segments: Vec<_> = whole.segments.iter().map(segment).collect();
+    let slices: Vec<_> = segments.iter().map(|(number, bytes)| (*number, &bytes[..])).collect();
+    let log = replay(&slices);
+    let record = &log.records.last().expect("it was logged").record;
+    assert_eq!((record.slot, record.epoch, record.vector.len()), (logged.next(), earlier, 0));
+}
+
+/// Whose clients wait for answers that were given in slots which it jumps over is told nothing of them: they must ask
+/// again.
+#[test]
+fn a_state_of_a_known_view_is_taken_and_the_clients_are_sent_away() {
+    let (mut whole, other) = (Whole::with_slots(3), Whole::with_slots(20));
+    let (slot, digest) = other.replica.applied();
+    let view = whole.replica.group.newest().expect("its own").clone();
+    let state = other.replica.machine.snapshot();
+    let snapshot = Snapshot { slot, time: other.replica.machine.time(), digest, view };
+    let mut unheard = snapshot.clone();
+    unheard.view.epoch = unheard.view.epoch.next();
+    for (snapshot, taken) in [(unheard, false), (snapshot, true)] {
+        let (file, mut out) = ([&snapshot.header(&state)[..], &state].concat(), Outbox::default());
+        whole.replica.take_state(snapshot, &file, &mut out);
+        assert_eq!(whole.replica.applied() == (slot, digest), taken);
+        assert_eq!(out.hang_up.len(), if taken { 3 } else { 0 });
+    }
 }
