@@ -16,6 +16,7 @@ use crate::limits::{BATCH_ITEMS_MAX, SPAN_MS_MAX};
 use crate::types::Slot;
 use crate::wire::operation::{QueueOperation, Target, WAIT_FOR_EVER_MS};
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -62,6 +63,9 @@ fn pop(
     if !is_new && at.output.is_some() != output.is_some() {
         let to = at.output.as_ref().map_or("to stdout".to_string(), |path| format!("with --output {}", path.display()));
         return Err(bad(path, &format!("this belongs to a pop {to}")));
+    }
+    if output.is_some_and(|output| fs::canonicalize(output).is_ok_and(|output| output == store.path())) {
+        return Err(bad(path, "the session and what was popped need a file each"));
     }
     let outlet = output.map(|output| Outlet::open(output, &mut at, is_new)).transpose()?;
     out.count(at.done.items, at.done.bytes);

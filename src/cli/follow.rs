@@ -24,13 +24,7 @@ pub fn follow(label: &str, wanted: u64, wait_ms: u64, session: &mut Session, out
         let count = if wanted == 0 { AHEAD_MAX } else { AHEAD_MAX.min(wanted - printed) } as usize;
         let pop = QueueOperation::PopWait { target: Target::Label(label), count, wait_ms };
         session.submit(asked(wait_ms), |bytes| pop.encode(bytes));
-        let answer = loop {
-            match session.take() {
-                Some(answer) => break answer,
-                None => session.turn(None, out.progress()),
-            };
-        };
-        match answer.and_then(|answer| try_print_items(out, &answer)) {
+        match out.wait(session).and_then(|answer| try_print_items(out, &answer)) {
             Ok(count) => printed += count as u64,
             Err(e) => {
                 out.end_progress();

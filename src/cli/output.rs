@@ -3,7 +3,7 @@
 use crate::cli::line::{escape, one_line};
 use crate::cli::progress::{Progress, Tally};
 use crate::cli::stream::Stream;
-use crate::client::Error;
+use crate::client::{Answer, Error, Session};
 use crate::types::Slot;
 use crate::wire::operation::{Dead, Leased};
 use base64::engine::general_purpose::STANDARD;
@@ -272,14 +272,26 @@ impl Output {
         let Some(stdout) = &mut self.stdout else { return };
         if let Err(e) = stdout.write_all(&self.gathered) {
             if e.kind() == io::ErrorKind::BrokenPipe {
-                // The default action ends the process; were it blocked, the next line would.
-                let _ = signal_hook::low_level::emulate_default_handler(libc::SIGPIPE);
-            } else {
-                complain(&format!("stdout: {e}"));
+                end_quietly();
             }
+            complain(&format!("stdout: {e}"));
             std::process::exit(74);
         }
         self.gathered.clear();
+    }
+
+    /// Waits for the answer to the one thing that was asked. Ends the process as SIGPIPE does if whoever reads stdout
+    /// leaves meanwhile: what came then would be popped for nobody.
+    pub fn wait(&mut self, session: &mut Session) -> Result<Answer, Error> {
+        let departure = self.stdout.as_ref().and_then(Stream::departure);
+        loop {
+            if let Some(answer) = session.take() {
+                return answer;
+            }
+            if session.turn(departure, self.progress()) {
+                end_quietly();
+            }
+        }
     }
 
     /// What was gathered and not written.
@@ -291,6 +303,13 @@ impl Output {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.gathered).into_owned()
     }
+}
+
+/// Nobody reads stdout any more.
+fn end_quietly() -> ! {
+    // The default action ends the process; were it blocked, the next line would.
+    let _ = signal_hook::low_level::emulate_default_handler(libc::SIGPIPE);
+    std::process::exit(74);
 }
 
 /// A diagnostic on stderr.

@@ -5,6 +5,7 @@ use crate::client::connection::{poll, PollFd};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
 
 /// One of them, or a file in its place.
 #[derive(Debug)]
@@ -17,6 +18,14 @@ impl Stream {
 
     pub fn stdout() -> io::Result<Stream> {
         Ok(Stream(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
+    }
+
+    /// What to poll for reading to learn that nobody reads any more: where this is the end of a pipe that is written.
+    pub fn departure(&self) -> Option<RawFd> {
+        // SAFETY: a question about a descriptor of our own.
+        let access = unsafe { libc::fcntl(self.as_raw_fd(), libc::F_GETFL) } & libc::O_ACCMODE;
+        let is_pipe = self.0.metadata().is_ok_and(|found| found.file_type().is_fifo());
+        (is_pipe && access == libc::O_WRONLY).then(|| self.as_raw_fd())
     }
 
     /// Does it, as soon as it can be done.

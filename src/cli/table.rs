@@ -92,7 +92,7 @@ impl Plan {
         match self {
             Plan::Ask { ask, bytes, print } => {
                 session.submit_bytes(ask, bytes);
-                let answer = session.wait();
+                let answer = if matches!(ask, Ask::Waiting(_)) { out.wait(session) } else { session.wait() };
                 print(out, answer);
             }
             Plan::Run(run) => run(session, out),

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::process::Stdio;
 
-use crate::ftqc::{command, dies_with_us, run, wait};
+use crate::ftqc::{command, dies_with_us, run, until, wait};
 use crate::group::Group;
 use crate::net::Net;
 
@@ -129,6 +129,30 @@ fn stdout_closed() {
     // At most 256 items are popped ahead of what was written; a pipe holds 64 KiB.
     let left: u32 = group.ask(1, &["size", "jobs"], "").ok().trim().parse().expect("a number");
     assert!(left > 150_000, "{left}");
+}
+
+/// Whoever waits for items while its reader leaves ends then, not with the next item.
+#[test]
+fn stdout_closed_while_it_waits() {
+    let group = Group::start(Net::any("stdout_closed_while_it_waits"), 1);
+    group.ask(1, &["push", "jobs", "a"], "").is(0, "");
+    for args in [&["pop", "-n", "0", "-w", "jobs"][..], &["pop", "-w", "jobs"], &["take", "-w", "jobs"]] {
+        let mut waiting = command(&group.net.address(1), args);
+        dies_with_us(&mut waiting).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = waiting.spawn().expect("ftqc is built");
+        let mut stdout = child.stdout.take().expect("piped");
+        if args.contains(&"0") {
+            let mut first = [0; 2];
+            stdout.read_exact(&mut first).expect("an answer comes");
+            assert_eq!(first, *b"a\n");
+        }
+        let waiters = || group.ask(1, &["queues"], "").ok().split('\t').nth(5).map(str::to_owned);
+        until("it waits", || (waiters().as_deref() == Some("1")).then_some(()));
+        drop(stdout);
+        assert_eq!(wait(&mut child, "nobody reads"), 128 + libc::SIGPIPE, "{args:?}");
+    }
+    group.ask(1, &["push", "jobs", "b"], "").is(0, "");
+    group.ask(1, &["pop", "jobs"], "").is(0, "b\n");
 }
 
 /// Whoever has no stdout at all loses nothing.

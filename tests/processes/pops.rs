@@ -202,7 +202,8 @@ fn files_of_others_are_refused_and_nothing_is_popped() {
     assert_eq!(written(&group), "mine\n");
     fs::remove_file(&file_out).expect("it is ours");
     let _listener = UnixListener::bind(group.path().join("socket")).expect("the place is ours");
-    for none in [group.path().to_str().expect("our own"), "/dev/null", &place(&group, "socket").1] {
+    let socket = place(&group, "socket").1;
+    for none in [group.path().to_str().expect("our own"), "/dev/null", &socket, &position] {
         ask(&["pop", "--session", &position, "--output", none, "jobs"]).refuses(65, bad);
     }
     assert_eq!(ask(&["pop", "--session", &position, "--output", "/no/such/place", "jobs"]).status, 66);
