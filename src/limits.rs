@@ -81,7 +81,7 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Bytes of a request's body: a value and causal metadata with names in escapes.
 pub const HTTP_BODY_BYTES_MAX: usize = KV_VALUE_BYTES_MAX + (256 << 10);
-/// Bytes of all requests that are not whole yet, and of all writes that wait for their answers.
+/// Bytes of all requests that are not whole yet, of writes that wait for their answers, and of answers not taken.
 pub const HTTP_UNREAD_BYTES_MAX: usize = 64 << 20;
 /// Writes under way for all connections of the HTTP door.
 pub const HTTP_WRITES_MAX: usize = 2048;

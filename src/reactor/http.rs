@@ -32,6 +32,10 @@ use crate::types::{ClientId, ReplicaId, Slot, Time};
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Requests begun in one turn: so many of the largest answers may be made at once.
+const REQUESTS_PER_TURN: usize = 64;
+/// An answer of more bytes is made only where there is room for it.
+const SMALL_ANSWER_BYTES: usize = 16 << 10;
 const SCRATCH_BYTES: usize = 64 << 10;
 /// How often deadlines are looked after.
 const LOOK_EVERY_NS: u64 = 100 * Time::MS;
@@ -64,7 +68,7 @@ pub struct Http {
     /// The replica serves and the door is yet to be announced, as of the last turn.
     serves: bool,
     key_chars_max: usize,
-    /// Bytes held for all connections, as of the last look.
+    /// Bytes held for all connections.
     held: usize,
     look_at: Time,
     applied: Slot,
@@ -115,6 +119,11 @@ impl Http {
         self.connections.len()
     }
 
+    /// Bytes of requests that are not whole, and of answers that are not taken.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
     /// The poll told of something at a connection, which may be gone already.
     pub fn on_event(&mut self, event: &Event) {
         let place = event.token().0 - self.first_token;
@@ -153,7 +162,7 @@ impl Http {
         if now >= self.look_at {
             self.look(now, replica);
         }
-        for _ in 0..self.ready.len() {
+        for _ in 0..self.ready.len().min(REQUESTS_PER_TURN) {
             if !replica.accepts() {
                 break;
             }
@@ -225,10 +234,11 @@ impl Http {
             return self.close(place);
         }
         let (caller, parsed) = (connection.caller, connection.next_request());
+        connection.count(&mut self.held);
         let bytes = connection.bytes();
         let response = match parsed {
             Ok(Parsed::Whole(request)) => self.begin(now, caller, request, replica, text),
-            Ok(Parsed::More) if bytes > 0 && self.held + self.door.bytes() + bytes > HTTP_UNREAD_BYTES_MAX => {
+            Ok(Parsed::More) if bytes > 0 && self.held + self.door.bytes() > HTTP_UNREAD_BYTES_MAX => {
                 Some((Response::error(503, "too much is being sent"), true))
             }
             Ok(Parsed::More | Parsed::Expects) => None,
@@ -263,8 +273,13 @@ impl Http {
     fn answer(&mut self, now: Time, caller: Caller, response: &Response, last: bool) {
         let place = (caller & ((1 << PLACE_BITS) - 1)) as usize;
         let Some(connection) = self.connections.get_mut(place).filter(|c| c.caller == caller) else { return };
+        let size = response.body.len();
+        let crowded = size > SMALL_ANSWER_BYTES && self.held + size > HTTP_UNREAD_BYTES_MAX;
+        let instead = crowded.then(|| Response::error(503, "too many answers wait to be taken"));
+        let response = instead.as_ref().unwrap_or(response);
         *self.counters.answers.entry(response.status).or_default() += 1;
         connection.answer(now, response, last);
+        connection.count(&mut self.held);
         self.dirty.push(place);
     }
 
@@ -289,7 +304,6 @@ impl Http {
         for (caller, response) in self.door.on_time(now, &surroundings(replica)) {
             self.answer(now, caller, &response, false);
         }
-        self.held = self.connections.iter().map(|(_, c)| c.bytes()).sum();
         let verdicts = self.connections.iter().map(|(place, c)| (place, c.judge(now)));
         let doomed: Vec<(usize, Verdict)> = verdicts.filter(|(_, verdict)| *verdict != Verdict::Lives).collect();
         for (place, verdict) in doomed {
@@ -306,7 +320,9 @@ impl Http {
     pub fn flush(&mut self, now: Time) {
         for place in std::mem::take(&mut self.dirty) {
             let Some(connection) = self.connections.get_mut(place) else { continue };
-            if !connection.flush(now) || connection.is_done() {
+            let is_of_use = connection.flush(now);
+            connection.count(&mut self.held);
+            if !is_of_use || connection.is_done() {
                 self.close(place);
             } else if connection.has_more() {
                 make_ready(&mut self.ready, connection, place);
@@ -317,6 +333,7 @@ impl Http {
     /// Dropping the stream takes it out of the poll as well.
     fn close(&mut self, place: usize) {
         let connection = self.connections.remove(place);
+        connection.uncount(&mut self.held);
         self.door.forget(connection.caller);
     }
 }

@@ -439,3 +439,64 @@ fn slow_senders_are_told_and_hold_up_nobody() {
     group.get(1, "slow", &Value::Null).refuses(404, "no key slow");
     group.assert_alive();
 }
+
+/// What is held for all clients together is bounded: whoever comes when there is no room is told, others are served.
+#[test]
+fn bodies_and_answers_beyond_what_is_held_for_all_are_refused_one_by_one() {
+    const CLIENTS: usize = 120;
+    let mut group =
+        Group::start_http(Net::any("bodies_and_answers_beyond_what_is_held_for_all_are_refused_one_by_one"));
+    let value = "x".repeat(900_000);
+    let (begin, end) = (format!("{{\"value\":\"{value}"), "\"}");
+    let length = begin.len() + end.len();
+    let head = format!("PUT /kvs/large HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+    let connect = || {
+        // Little of an answer gets into the kernel's own room.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a size");
+        let address: std::net::SocketAddr = group.http(1).parse().expect("an address");
+        socket.connect(&address.into()).expect("the door is open");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a valid time");
+        stream
+    };
+    let status = |stream: &mut TcpStream| {
+        let mut line = [0; 12];
+        stream.read_exact(&mut line).map(|()| String::from_utf8_lossy(&line[9..]).into_owned()).unwrap_or_default()
+    };
+    let lives = || group.curl(1, "GET", "/livez", "").status == 200;
+    // All but the last bytes of more bodies than there is room for; a refusal may cut one short.
+    let mut streams: Vec<TcpStream> = (0..CLIENTS).map(|_| connect()).collect();
+    for stream in &mut streams {
+        let _ = stream.write_all(format!("{head}{begin}").as_bytes());
+    }
+    assert!(lives());
+    let statuses: Vec<String> = streams
+        .iter_mut()
+        .map(|stream| {
+            let _ = stream.write_all(end.as_bytes());
+            status(stream)
+        })
+        .collect();
+    let served = statuses.iter().filter(|status| ["200", "201"].contains(&status.as_str())).count();
+    assert!((60..CLIENTS).contains(&served), "{served} were served: {statuses:?}");
+    // More answers than there is room for, which nobody takes. The first ones may fit the kernel's own.
+    let metric = |name: &str| {
+        let page = group.curl(1, "GET", "/metrics", "").text;
+        page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    let refused = || metric("ftq_http_requests_total{code=\"503\"}");
+    let before = refused();
+    let mut streams: Vec<TcpStream> = (0..CLIENTS).map(|_| connect()).collect();
+    for stream in &mut streams {
+        stream.write_all("GET /kvs/large HTTP/1.1\r\nHost: h\r\n\r\n".repeat(8).as_bytes()).expect("it is read");
+    }
+    until("some are refused", || (refused() > before).then_some(()));
+    let held = metric("ftq_http_held_bytes");
+    assert!(((60 << 20)..(66 << 20)).contains(&held), "{held} bytes are held");
+    assert!(streams.iter_mut().all(|stream| status(stream) == "200"), "the first of each is answered");
+    assert!(lives());
+    drop(streams);
+    until("there is room again", || (group.get(1, "large", &Value::Null).status == 200).then_some(()));
+    group.assert_alive();
+}

@@ -53,6 +53,8 @@ pub struct Connection {
     /// Since when it is in its present state: idle, sending a request, being answered, taking an answer.
     since: Time,
     pub in_ready: bool,
+    /// Its bytes, as they stand in the sum of all.
+    counted: usize,
 }
 
 impl Connection {
@@ -71,6 +73,7 @@ impl Connection {
             lingers: false,
             since: now,
             in_ready: false,
+            counted: 0,
         }
     }
 
@@ -81,6 +84,17 @@ impl Connection {
     /// Bytes held for it.
     pub fn bytes(&self) -> usize {
         self.parser.bytes() + self.unsent.len()
+    }
+
+    /// Brings the sum of all connections' bytes up to date.
+    pub fn count(&mut self, held: &mut usize) {
+        let bytes = self.bytes();
+        *held = *held - std::mem::replace(&mut self.counted, bytes) + bytes;
+    }
+
+    /// The sum without these.
+    pub fn uncount(&self, held: &mut usize) {
+        *held -= self.counted;
     }
 
     /// Nothing is asked and nothing to be written.
@@ -157,6 +171,10 @@ impl Connection {
         response.print(keeps, owed.is_head, &mut self.unsent);
         self.closing |= !keeps;
         self.since = now;
+        if self.closing {
+            // What else has come is not looked at.
+            self.parser = Parser::default();
+        }
     }
 
     /// Writes what there is. False if the connection is of no use any more.

@@ -152,6 +152,7 @@ impl Page {
         let answered = replica.answered().map(|(code, count)| (code.name(), count));
         self.each(("ftq_requests_total", "counter", "Requests of clients answered here, by code."), "code", answered);
         self.gauge("ftq_http_connections", "Connections of HTTP clients.", http.count());
+        self.gauge("ftq_http_held_bytes", "Requests not whole and answers not taken, of HTTP clients.", http.held());
         let counters = &http.counters;
         self.counter("ftq_http_accepted_total", "Connections of HTTP clients so far.", counters.connections);
         self.counter("ftq_http_turned_away_total", "HTTP clients for whom there was no room.", counters.turned_away);
