@@ -56,6 +56,8 @@ pub struct Door {
     packed_bytes: usize,
     /// Guests with something to be sent.
     dirty: Vec<ClientId>,
+    /// What was still to be sent to guests that have gone: they may have closed their own half only.
+    last_words: Vec<(ClientId, Vec<u8>)>,
     /// Answers and refusals so far, by code.
     answered: [u64; 256],
 }
@@ -72,6 +74,7 @@ impl Door {
             packed: VecDeque::new(),
             packed_bytes: 0,
             dirty: Vec::new(),
+            last_words: Vec::new(),
             answered: [0; 256],
         }
     }
@@ -347,7 +350,8 @@ impl Door {
     /// The connection is gone. What it sent is executed all the same.
     pub fn gone(&mut self, client: ClientId) {
         self.leave_session(client);
-        self.guests.remove(&client);
+        let unsent = self.guests.remove(&client).map(|guest| guest.unsent);
+        self.last_words.extend(unsent.filter(|unsent| !unsent.is_empty()).map(|unsent| (client, unsent)));
         self.attendance.forget(client);
         self.opening.retain(|_, opener| *opener != client);
     }
@@ -365,6 +369,7 @@ impl Door {
 
     /// What every client is to be sent, once a turn.
     pub fn take_unsent(&mut self, out: &mut Vec<(ClientId, Vec<u8>)>) {
+        out.append(&mut self.last_words);
         for client in std::mem::take(&mut self.dirty) {
             if let Some(guest) = self.guests.get_mut(&client).filter(|g| !g.unsent.is_empty()) {
                 out.push((client, std::mem::take(&mut guest.unsent)));
@@ -471,6 +476,11 @@ mod tests {
         assert!(bench.door.hello(A, VERSION, ClusterId(1), ReplicaId(1)));
         assert!(bench.door.is_greeted(A) && !bench.door.is_greeted(B));
         assert_eq!(bench.heard(), [said(A, "welcome")]);
+        assert_eq!(bench.heard(), [], "said once");
+        // Its bytes and the end of its half may come together.
+        assert!(!bench.door.hello(B, VERSION + 1, ClusterId(1), ReplicaId(1)));
+        bench.door.gone(B);
+        assert_eq!(bench.heard(), [said(B, "refused 1 0 version")]);
         assert_eq!(bench.heard(), [], "said once");
         assert_eq!(bench.door.session_of(A).map_err(|r| r.code), Err(Code::BadRequest));
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::ftqc::{command, ftqc, run_fed, Run};
+use crate::ftqc::{command, run_fed, Run};
 use crate::group::Group;
 use crate::net::Net;
 
