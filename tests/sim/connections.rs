@@ -38,6 +38,9 @@ pub struct Connection {
 impl World {
     /// A replica writes to a client. What it says is judged now, whether it arrives or not.
     pub fn write_to_client(&mut self, connection: ClientId, bytes: &[u8]) -> Result<(), String> {
+        if self.gone.contains(&connection) {
+            return Ok(());
+        }
         let mut at = 0;
         while at < bytes.len() {
             let next = first_frame(&bytes[at..]).map_err(|e| format!("a frame that is none for a client: {e}"))?;
@@ -145,6 +148,7 @@ impl World {
     /// The replica learns that a connection is gone.
     pub fn on_gone_at_replica(&mut self, connection: ClientId) -> Result<(), String> {
         let Some(c) = self.connections.remove(&connection) else { return Ok(()) };
+        self.gone.insert(connection);
         if c.open && self.nodes[c.node].life == c.life {
             self.trace.event(self.now, 7, connection.0, &[]);
             return self.step(c.node, Input::Gone { client: connection });

@@ -3,7 +3,7 @@
 //! goes wrong in `faults`.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -98,6 +98,8 @@ pub struct World {
     /// When each client is to be woken; other wakes are out of date.
     pub client_wakes: Vec<Option<Nanos>>,
     pub connections: BTreeMap<ClientId, Connection>,
+    /// Those that the replica has been told the end of: its last words to them go nowhere.
+    pub gone: BTreeSet<ClientId>,
     pub streams: Streams,
     pub judges: Judges,
     pub wiretap: Wiretap,
@@ -143,6 +145,7 @@ impl World {
             client_wakes: vec![None; clients.len()],
             clients,
             connections: BTreeMap::new(),
+            gone: BTreeSet::new(),
             streams: Streams::default(),
             judges,
             wiretap: Wiretap::default(),
