@@ -92,6 +92,8 @@ enum Silence {
 #[derive(Clone, Debug)]
 struct Member {
     run: Run,
+    /// The complaint that was last told.
+    told: Option<Reason>,
     silence: Silence,
     /// A complaint under (b) to (d), and when it was made.
     slow: Option<(Reason, Time)>,
@@ -104,7 +106,7 @@ struct Member {
 impl Member {
     fn new(run: Run) -> Member {
         let (known, durable) = Default::default();
-        Member { run, silence: Silence::Heard, slow: None, turn: None, known, durable, shut: None }
+        Member { run, told: None, silence: Silence::Heard, slow: None, turn: None, known, durable, shut: None }
     }
 
     fn complaint(&self) -> Option<Reason> {
@@ -176,7 +178,6 @@ impl Complaints {
         if self.members.is_empty() {
             self.members = sight.view.members.iter().copied().map(Member::new).collect();
         }
-        let before: Vec<Option<Reason>> = self.members.iter().map(Member::complaint).collect();
         let since = |(slot, since)| if sight.awaited == Some(slot) { since } else { now };
         self.awaited = sight.awaited.map(|slot| (slot, self.awaited.map_or(now, since)));
         for k in (0..self.members.len()).filter(|&k| k != usize::from(sight.me.0)) {
@@ -185,7 +186,7 @@ impl Complaints {
             self.watch(now, k, sight, frozen == Some(true));
         }
         self.complain(now, sight);
-        self.verdicts(&before)
+        self.verdicts()
     }
 
     /// (a), and the ends of complaints.
@@ -241,10 +242,11 @@ impl Complaints {
         }
     }
 
-    fn verdicts(&self, before: &[Option<Reason>]) -> Vec<Verdict> {
+    fn verdicts(&mut self) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
-        for (member, &was) in self.members.iter().zip(before) {
+        for member in &mut self.members {
             let (run, is) = (member.run, member.complaint());
+            let was = std::mem::replace(&mut member.told, is);
             if was != is {
                 verdicts.extend(was.map(|reason| Verdict { run, reason, made: false }));
                 verdicts.extend(is.map(|reason| Verdict { run, reason, made: true }));

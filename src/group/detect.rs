@@ -62,11 +62,49 @@ impl Peer {
     }
 }
 
+/// What is known of each replica that was ever heard, by id: so few, and looked at so often, that a sorted list serves
+/// best.
+#[derive(Debug, Default)]
+struct Peers(Vec<Peer>);
+
+impl Peers {
+    fn place(&self, id: ReplicaId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&id, |peer| peer.run.id)
+    }
+
+    fn get(&self, id: ReplicaId) -> Option<&Peer> {
+        self.place(id).ok().map(|k| &self.0[k])
+    }
+
+    fn get_mut(&mut self, id: ReplicaId) -> Option<&mut Peer> {
+        self.place(id).ok().map(|k| &mut self.0[k])
+    }
+
+    /// Gives the one whose place it takes.
+    fn insert(&mut self, peer: Peer) -> Option<Peer> {
+        match self.place(peer.run.id) {
+            Ok(k) => Some(std::mem::replace(&mut self.0[k], peer)),
+            Err(k) => {
+                self.0.insert(k, peer);
+                None
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.0.iter()
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.0.iter_mut()
+    }
+}
+
 #[derive(Debug)]
 pub struct Detect {
     me: Run,
     suspect_after_ns: u64,
-    peers: BTreeMap<ReplicaId, Peer>,
+    peers: Peers,
     /// Births that an id has left behind, the latest last.
     left: BTreeMap<ReplicaId, Vec<Left>>,
     complaints: Complaints,
@@ -79,7 +117,7 @@ impl Detect {
         Detect {
             me,
             suspect_after_ns,
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             left: BTreeMap::new(),
             complaints: Complaints::new(suspect_after_ns),
             probes: Dest::default(),
@@ -103,7 +141,7 @@ impl Detect {
             Standing::News => {}
             Standing::Successor => self.succeed(now, run),
         }
-        let peer = self.peers.get_mut(&run.id).expect("news come from the run that is there, and a successor is now");
+        let peer = self.peers.get_mut(run.id).expect("news come from the run that is there, and a successor is now");
         let before = std::mem::replace(&mut peer.status, header.status).heard;
         (peer.heard_at, peer.tag, peer.newest) = (now, header.tag, header.packet);
         peer.refusal = Refusal::None;
@@ -118,7 +156,7 @@ impl Detect {
     /// ten times that silence. So neither a repeated datagram nor a late one beside the living run passes for a new
     /// run, and if one ever does, the true run is back once the ghost has been silent that long.
     fn standing(&self, now: Time, run: Run, packet: PacketNumber) -> Standing {
-        let Some(peer) = self.peers.get(&run.id) else { return Standing::Successor };
+        let Some(peer) = self.peers.get(run.id) else { return Standing::Successor };
         if run == peer.run {
             let ahead = packet.0.checked_sub(peer.newest.0).filter(|&ahead| ahead > 0);
             // A number out of all reason would make everything that follows late.
@@ -154,7 +192,7 @@ impl Detect {
             newest: PacketNumber(0),
             refusal: Refusal::None,
         };
-        let Some(before) = self.peers.insert(run.id, peer).filter(|before| before.run.birth != run.birth) else {
+        let Some(before) = self.peers.insert(peer).filter(|before| before.run.birth != run.birth) else {
             return;
         };
         let left = self.left.entry(run.id).or_default();
@@ -167,16 +205,16 @@ impl Detect {
 
     /// A peer stopped listing a run that is heard here: it is probed, for its process may be gone.
     fn probe_unlisted(&mut self, now: Time, before: &Heard, after: &Heard) {
-        for (&id, peer) in &self.peers {
+        for peer in self.peers.iter() {
             if before.lists(peer.run) && !after.lists(peer.run) && self.is_there(now, peer) {
-                self.probes = self.probes.with(id);
+                self.probes = self.probes.with(peer.run.id);
             }
         }
     }
 
     /// A blank replica told the hash of its configuration.
     pub fn on_hello(&mut self, id: ReplicaId, config: u64) {
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(peer) = self.peers.get_mut(id) {
             peer.blank = Some(config);
         }
     }
@@ -184,7 +222,7 @@ impl Detect {
     /// The kernel reports that nobody listens at the peer's port. The first time it is to be probed; refused again
     /// after that turn, with nothing heard meanwhile, its process is gone. True when this was learned now.
     pub fn on_refused(&mut self, now: Time, id: ReplicaId) -> bool {
-        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        let Some(peer) = self.peers.get_mut(id) else { return false };
         match peer.refusal {
             Refusal::None => {
                 peer.refusal = Refusal::Once(now);
@@ -208,7 +246,7 @@ impl Detect {
     /// it is complained of.
     pub fn woke(&mut self, now: Time, slept_ns: u64) {
         let since_ns = self.suspect_after_ns.saturating_add(slept_ns);
-        for peer in self.peers.values_mut().filter(|p| now.since_ns(p.heard_at) < since_ns) {
+        for peer in self.peers.iter_mut().filter(|p| now.since_ns(p.heard_at) < since_ns) {
             peer.heard_at = now;
         }
         self.complaints.woke(now);
@@ -219,7 +257,7 @@ impl Detect {
     pub fn judge(&mut self, now: Time, sight: &Sight<'_>) -> Vec<Verdict> {
         let (peers, suspect_after_ns) = (&self.peers, self.suspect_after_ns);
         let frozen = |run: Run| {
-            let peer = peers.get(&run.id).filter(|p| p.run == run && is_there(now, p, suspect_after_ns))?;
+            let peer = peers.get(run.id).filter(|p| p.run == run && is_there(now, p, suspect_after_ns))?;
             Some(peer.status.frozen)
         };
         self.complaints.judge(now, sight, &frozen)
@@ -236,22 +274,22 @@ impl Detect {
 
     /// What is known of a replica that was heard within the suspicion time.
     pub fn heard(&self, now: Time, id: ReplicaId) -> Option<&Peer> {
-        self.peers.get(&id).filter(|p| self.is_there(now, p))
+        self.peers.get(id).filter(|p| self.is_there(now, p))
     }
 
     /// All that were heard within the suspicion time, by id.
     pub fn all_heard(&self, now: Time) -> impl Iterator<Item = &Peer> {
-        self.peers.values().filter(move |p| self.is_there(now, p))
+        self.peers.iter().filter(move |p| self.is_there(now, p))
     }
 
     /// What is known of a replica that was ever heard.
     pub fn peer(&self, id: ReplicaId) -> Option<&Peer> {
-        self.peers.get(&id)
+        self.peers.get(id)
     }
 
     /// Whether the process that was heard under this id is known to be gone.
     pub fn is_gone(&self, id: ReplicaId) -> bool {
-        self.peers.get(&id).is_some_and(|p| p.refusal == Refusal::Gone)
+        self.peers.get(id).is_some_and(|p| p.refusal == Refusal::Gone)
     }
 
     /// For the status block: the runs heard within the suspicion time, and not complained of.
@@ -279,7 +317,7 @@ impl Detect {
 
     /// The next moment at which a replica that is heard now will not be any more, or a complaint is made or ends.
     pub fn deadline(&self, now: Time) -> Option<Time> {
-        let silences = self.peers.values().map(|p| p.heard_at.after_ns(self.suspect_after_ns));
+        let silences = self.peers.iter().map(|p| p.heard_at.after_ns(self.suspect_after_ns));
         silences.chain(self.complaints.deadline(now)).filter(|&at| at > now).min()
     }
 }
