@@ -68,21 +68,17 @@ impl Peer {
 struct Peers(Vec<Peer>);
 
 impl Peers {
-    fn place(&self, id: ReplicaId) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&id, |peer| peer.run.id)
-    }
-
     fn get(&self, id: ReplicaId) -> Option<&Peer> {
-        self.place(id).ok().map(|k| &self.0[k])
+        self.iter().find(|peer| peer.run.id == id)
     }
 
     fn get_mut(&mut self, id: ReplicaId) -> Option<&mut Peer> {
-        self.place(id).ok().map(|k| &mut self.0[k])
+        self.iter_mut().find(|peer| peer.run.id == id)
     }
 
     /// Gives the one whose place it takes.
     fn insert(&mut self, peer: Peer) -> Option<Peer> {
-        match self.place(peer.run.id) {
+        match self.0.binary_search_by_key(&peer.run.id, |peer| peer.run.id) {
             Ok(k) => Some(std::mem::replace(&mut self.0[k], peer)),
             Err(k) => {
                 self.0.insert(k, peer);

@@ -113,6 +113,20 @@ impl Scene<'_> {
         around
     }
 
+    /// Whether all is as it should be, and nothing further need be asked: every member is here, hears all others and
+    /// is content, and no outsider wants anything. So it nearly always is, and this is told without a list being made.
+    pub fn is_calm(&self) -> bool {
+        let (me, members) = (self.me(), &self.view.members);
+        let is_here = |run: &Run| {
+            let hears = |p: &Peer| members.iter().all(|m| m == run || p.status.heard.lists(*m));
+            let peer = self.peer(run.id).filter(|p| p.run == *run && hears(p));
+            *run == me || peer.is_some_and(|p| self.detect.complains_of(p.run).is_none())
+        };
+        let wants = |p: &Peer| p.status.leaving || p.status.joining || p.status.accepted || p.status.frozen;
+        let own = self.change.is_idle() && !self.leaving && self.book.is_none() && members.contains(&me);
+        own && members.iter().all(is_here) && !self.detect.all_heard(self.now).any(wants)
+    }
+
     /// Why a change is due, if it is: the reason that tells most, where there are several.
     pub fn is_due(&self, around: &Surroundings) -> Option<Why> {
         let members = || self.view.members.iter().copied();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::broken::is as is_broken;
 use crate::group::change::{Acceptor, Action, LogEnd, Phase, Surroundings};
 use crate::group::complain::{Sight, Verdict};
-use crate::group::due::{self, Scene, Why};
+use crate::group::due::{self, Patience, Scene, Why};
 use crate::group::order::Regular;
 use crate::group::quorum::{is_quorum, Ranks};
 use crate::group::{Group, State};
@@ -130,6 +130,12 @@ impl Group {
                 self.told.insert(run.id, now);
                 self.change.say_outrun(run, out);
             }
+        }
+        if self.scene(now, self.newest()?).is_calm() {
+            self.damping.observe(now, &[]);
+            self.awaited.0.clear();
+            self.patience = Patience::default();
+            return None;
         }
         let ready = due::ready_to_join(now, self.newest()?, &self.detect);
         self.damping.observe(now, &ready);

@@ -2,7 +2,7 @@
 //! in the order of (time, sequence); after each the judges look. What an event does to a replica is in `driver`, what
 //! goes wrong in `faults`.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use ftq::replica::{Outbox, ReadRequest};
 use ftq::rng::Rng;
 use ftq::types::{ClientId, Slot, WriteNumber};
 use ftq::wire::view::Durability;
+use slab::Slab;
 
 use super::chain::Set;
 use super::client::Client;
@@ -61,36 +62,12 @@ pub enum Event {
     Look,
 }
 
-struct Scheduled {
-    at: Nanos,
-    sequence: u64,
-    event: Event,
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Scheduled {}
-
 pub struct World {
     pub now: Nanos,
     sequence: u64,
-    queue: BinaryHeap<Reverse<Scheduled>>,
+    /// When, the how manieth, and where in `events`.
+    agenda: BinaryHeap<Reverse<(Nanos, u64, usize)>>,
+    events: Slab<Event>,
     pub plan: Plan,
     pub nodes: Vec<Node>,
     pub net: Net,
@@ -139,7 +116,8 @@ impl World {
         World {
             now: 0,
             sequence: 0,
-            queue: BinaryHeap::new(),
+            agenda: BinaryHeap::new(),
+            events: Slab::new(),
             nodes,
             net,
             client_wakes: vec![None; clients.len()],
@@ -197,19 +175,25 @@ impl World {
 
     pub fn schedule(&mut self, at: Nanos, event: Event) {
         self.sequence += 1;
-        self.queue.push(Reverse(Scheduled { at: at.max(self.now), sequence: self.sequence, event }));
+        let place = self.events.insert(event);
+        self.agenda.push(Reverse((at.max(self.now), self.sequence, place)));
+    }
+
+    fn next_event(&mut self) -> Option<(Nanos, Event)> {
+        let Reverse((at, _, place)) = self.agenda.pop()?;
+        Some((at, self.events.remove(place)))
     }
 
     /// Runs to the end. What broke, if anything did.
     pub fn run(&mut self) -> Result<(), String> {
         while !self.over {
-            let Some(Reverse(next)) = self.queue.pop() else { break };
-            self.now = next.at.min(self.end_at);
+            let Some((at, event)) = self.next_event() else { break };
+            self.now = at.min(self.end_at);
             if self.now == self.end_at {
                 break;
             }
             self.tally.steps += 1;
-            self.happen(next.event)?;
+            self.happen(event)?;
         }
         self.tally.virtual_ns = self.now;
         self.tally.slots = self.judges.agreed().0;
@@ -219,10 +203,10 @@ impl World {
 
     /// Runs what happens up to this moment.
     pub fn run_until(&mut self, moment: Nanos) -> Result<(), String> {
-        while self.queue.peek().is_some_and(|Reverse(next)| next.at <= moment) {
-            let Reverse(next) = self.queue.pop().expect("it was just looked at");
-            self.now = next.at;
-            self.happen(next.event)?;
+        while self.agenda.peek().is_some_and(|Reverse((at, ..))| *at <= moment) {
+            let (at, event) = self.next_event().expect("it was just looked at");
+            self.now = at;
+            self.happen(event)?;
         }
         self.now = moment;
         Ok(())

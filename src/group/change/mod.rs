@@ -129,6 +129,12 @@ impl Change {
         self.acceptor.promised.is_some() && !is_broken("no-freeze")
     }
 
+    /// Whether no change of the view it last installed has begun here, and nothing about this replica calls for one.
+    pub fn is_idle(&self) -> bool {
+        let begun = self.proposal.is_some() || self.acceptor.promised.is_some() || self.acceptor.accepted.is_some();
+        self.trusted && !self.leaving && !begun
+    }
+
     /// Whether this replica's durable state answers for it in the newest view it knows.
     pub fn is_voter(&self) -> bool {
         let newest = self.acceptor.newest();

@@ -78,13 +78,24 @@ impl Bench {
         }
     }
 
+    /// Who is calm has nothing to do, whatever a test has set up.
+    fn check_calm(&self, around: &Surroundings) {
+        if self.scene().is_calm() {
+            let hold = self.scene().may_propose(around);
+            assert_eq!((hold, self.scene().could_be_quorum(around)), (Err(Hold::NotDue), true));
+            assert!(ready_to_join(self.now, &self.view, &self.detect).is_empty());
+        }
+    }
+
     fn due(&self) -> Option<Why> {
         let around = self.scene().surroundings();
+        self.check_calm(&around);
         self.scene().is_due(&around)
     }
 
     fn may(&self) -> Result<Why, Hold> {
         let around = self.scene().surroundings();
+        self.check_calm(&around);
         self.scene().may_propose(&around)
     }
 
@@ -118,6 +129,7 @@ fn runs(ids: &[u8]) -> Vec<Run> {
 #[test]
 fn nothing_is_due_where_all_is_well() {
     for members in 1..=5 {
+        assert!(Bench::of(1, members).scene().is_calm());
         for me in 1..=members {
             let bench = Bench::of(me, members);
             assert_eq!((bench.due(), bench.may()), (None, Err(Hold::NotDue)), "{me} of {members}");
