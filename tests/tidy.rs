@@ -139,6 +139,20 @@ fn nothing_is_left_for_later() {
     complain(&complaints);
 }
 
+/// What is asserted holds in every build: the simulator runs in one without debug assertions, as users do.
+#[test]
+fn assertions_hold_in_every_build() {
+    let (mut complaints, name) = (Vec::new(), format!("{}_assert", "debug"));
+    for source in sources() {
+        for (number, line) in numbered(&source.text) {
+            if line.contains(&name) {
+                complaints.push(format!("{}:{number}: an assertion of debug builds only", source.path));
+            }
+        }
+    }
+    complain(&complaints);
+}
+
 #[test]
 fn pure_modules_are_pure() {
     let mut complaints = Vec::new();

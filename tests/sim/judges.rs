@@ -185,7 +185,7 @@ impl Judges {
         while let Some(&(write, slot)) = image.unsynced.front().filter(|&&(write, _)| write <= number) {
             image.synced = image.synced.max(slot);
             image.unsynced.pop_front();
-            debug_assert!(write <= number);
+            assert!(write <= number);
         }
         self.now_held(replica, before);
         Ok(())
