@@ -35,7 +35,7 @@ impl Replica {
         };
         match frame {
             Frame::Fetch { number, fetch } => self.serve.on_fetch(from, number, fetch),
-            answer => self.follow.on_frame(self.now, own.cluster, from, &answer),
+            answer => self.follow.on_frame(self.now, own.cluster, self.group.newest(), from, &answer),
         }
         while let Some(got) = self.follow.take() {
             match got {

@@ -3,7 +3,7 @@
 //!
 //! One source is asked at a time. An answer is several frames, each taken as soon as it comes; a source that brings
 //! nothing for a while is given up for the next one. What is handed over goes on exactly where the log ended: slots
-//! are consecutive and digests chain, whoever sent them. Nothing is trusted and nothing happens twice: what comes late,
+//! are consecutive, digests chain, and no view denies them, whoever sent them. Nothing is trusted and nothing happens twice: what comes late,
 //! doubled or out of order changes nothing, and what is lost is asked for again from the last record taken.
 
 use std::collections::VecDeque;
@@ -13,6 +13,7 @@ use crate::log::Snapshot;
 use crate::types::{ClusterId, Digest, Epoch, GroupTime, ReplicaId, Run, Slot, Time};
 use crate::wire::digest::slot_digest;
 use crate::wire::stream::{Fetch, Frame, Position, Record, Sender};
+use crate::wire::view::View;
 
 /// One slot of another replica's log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,7 +48,7 @@ pub struct Counters {
     pub stale: u64,
     /// Frames before which one was lost.
     pub gaps: u64,
-    /// Records that don't chain, and snapshots that are none.
+    /// Records that don't chain or that a view denies, and snapshots that are none.
     pub broken: u64,
     /// Times a source was given up because it brought nothing.
     pub silent: u64,
@@ -197,13 +198,21 @@ impl Follow {
         Some(goal.asked.map_or(goal.again_at, |asked| asked.until))
     }
 
-    /// An answer of a replica of this cluster. What it brings is there to be taken.
-    pub fn on_frame(&mut self, now: Time, cluster: ClusterId, from: ReplicaId, frame: &Frame<'_>) {
-        let got = self.brought(now, cluster, from, frame);
+    /// An answer of a replica of this cluster. What it brings is there to be taken; records that `view`, the newest
+    /// known here, denies are none.
+    pub fn on_frame(&mut self, now: Time, cluster: ClusterId, view: Option<&View>, from: ReplicaId, frame: &Frame<'_>) {
+        let got = self.brought(now, cluster, view, from, frame);
         self.got.extend(got);
     }
 
-    fn brought(&mut self, now: Time, cluster: ClusterId, from: ReplicaId, frame: &Frame<'_>) -> Option<Got> {
+    fn brought(
+        &mut self,
+        now: Time,
+        cluster: ClusterId,
+        view: Option<&View>,
+        from: ReplicaId,
+        frame: &Frame<'_>,
+    ) -> Option<Got> {
         let number = match *frame {
             Frame::Fetch { .. } => return None,
             Frame::Records { number, .. }
@@ -220,7 +229,14 @@ impl Follow {
         match *frame {
             Frame::Records { committed, end, ref records, .. } => {
                 goal.committed = goal.committed.max(Some(committed));
-                goal.on_records(now, from, current, committed.min(end), end, records, counters)
+                let denied = |r: &Record<'_>| view.is_some_and(|view| view.denies(r.epoch, r.slot));
+                let sound = records.iter().position(denied).unwrap_or(records.len());
+                let got = goal.on_records(now, from, current, committed.min(end), end, &records[..sound], counters);
+                if sound < records.len() {
+                    counters.broken += 1;
+                    goal.give_up(now, FOLLOW_AGAIN_NS);
+                }
+                got
             }
             Frame::State { slot, total, offset, bytes, .. } => {
                 let whole = goal.on_piece(now, current, (slot, total, offset), bytes, counters);

@@ -128,14 +128,15 @@ pub struct Resume {
     pub end: Slot,
     pub digest: Digest,
     pub time: GroupTime,
-    /// Records up to here are of another history than the snapshot.
+    /// Records up to here are of another history than the snapshot, or may be.
     pub void_through: Slot,
 }
 
 impl Resume {
     /// Finds the record that follows the snapshot, by its digest. A log that was left for the snapshot of another
     /// replica (`Journal::begin_behind`) is void as far as it was written before: its record at the snapshot's slot
-    /// has another digest. An error where records are missing, or say something else than the snapshot.
+    /// has another digest, or there is none, and then nothing tells it from an own log that ends early. An error where
+    /// records are missing, or say something else than the snapshot.
     pub fn find(snapshot: Option<&Snapshot>, log: &Replay<'_>) -> Result<Resume, String> {
         let (slot, digest, time) = snapshot.map_or_else(Default::default, |s| (s.slot, s.digest, s.time));
         let behind = Resume { first: log.records.len(), end: slot, digest, time, void_through: Slot(0) };
@@ -148,7 +149,7 @@ impl Resume {
         }
         // Records are consecutive: `at` is where the slot behind the snapshot is, if the log goes that far.
         let at = usize::try_from(slot.next().0 - front.record.slot.0).unwrap_or(usize::MAX);
-        let of_another = |index: usize| log.records.get(index).is_some_and(|r| r.record.digest != digest);
+        let of_another = |index: usize| log.records.get(index).is_none_or(|r| r.record.digest != digest);
         let before_differs = at.checked_sub(1).is_some_and(of_another);
         let void_through = if before_differs { slot } else { Slot(0) };
         let Some(next) = log.records.get(at) else {
@@ -266,8 +267,9 @@ mod tests {
         let mut keeper = Keeper::new();
         keeper.log(1..=9, b"x");
         let resume = keeper.resume(Some(&at(500, Digest(3), GroupTime(4)))).expect("all is in the snapshot");
+        // Perhaps it is an own snapshot, of slots that were on others' disks only; perhaps the log was left for it.
         let expected =
-            Resume { first: 9, end: Slot(500), digest: Digest(3), time: GroupTime(4), void_through: Slot(0) };
+            Resume { first: 9, end: Slot(500), digest: Digest(3), time: GroupTime(4), void_through: Slot(9) };
         assert_eq!(resume, expected);
         let journal = Journal::new(&found(&keeper.disk), &resume, SEGMENT_BYTES);
         assert_eq!((journal.logged(), journal.synced()), (Slot(500), Slot(500)));
@@ -285,6 +287,8 @@ mod tests {
             // After it, and before anything else is written.
             let resume = keeper.resume(Some(&snapshot)).expect("the snapshot counts");
             assert_eq!((resume.first, resume.end, resume.digest), (own as usize, Slot(other), Digest(77)));
+            let journal = Journal::new(&found(&keeper.disk), &resume, SEGMENT_BYTES);
+            (1..=own.max(other)).for_each(|slot| assert_eq!(journal.locate(Slot(slot)), None, "slot {slot} of {own}"));
             keeper.journal.begin_behind(snapshot.slot, snapshot.digest, snapshot.time);
             assert_eq!((keeper.journal.synced(), keeper.journal.locate(Slot(1))), (Slot(other), None));
             for end in other + 1..other + 12 {

@@ -165,6 +165,13 @@ impl View {
         next.epoch == epoch.next() && slot <= next.base
     }
 
+    /// Whether a record certainly does not belong to that history: some later view began before it. What the chain has
+    /// forgotten is not denied, and not kept either.
+    pub fn denies(&self, epoch: Epoch, slot: Slot) -> bool {
+        let own = Link { epoch: self.epoch, base: self.base };
+        self.chain.iter().copied().chain([own]).any(|link| link.epoch > epoch && slot > link.base)
+    }
+
     /// `{1,2,3}`.
     pub fn members_text(&self) -> String {
         let ids: Vec<String> = self.members.iter().map(|m| m.id.to_string()).collect();
@@ -420,6 +427,8 @@ pub(crate) mod tests {
         let last_kept = |epoch| (0..=40).rev().find(|&slot| view.keeps(Epoch(epoch), Slot(slot)));
         assert_eq!([3, 4, 5, 6, 7].map(last_kept), [Some(10), Some(15), Some(15), Some(30), Some(40)]);
         assert_eq!(last_kept(2), None, "the base of epoch 3 is forgotten");
+        let last_undenied = |epoch| (0..=40).rev().find(|&slot| !view.denies(Epoch(epoch), Slot(slot)));
+        assert_eq!([2, 3, 4, 5, 6, 7].map(last_undenied), [10, 10, 15, 15, 30, 40].map(Some));
         let next = View { epoch: Epoch(8), base: Slot(31), chain: view.next_chain(), ..view.clone() };
         assert_eq!(next.chain.last(), Some(&link(7, 30)));
         assert!(next.keeps(Epoch(7), Slot(31)) && !next.keeps(Epoch(7), Slot(32)));

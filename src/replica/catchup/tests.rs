@@ -247,7 +247,7 @@ impl World {
                 let (frame, _) = first_frame(&bytes).expect("within bounds").expect("whole");
                 let (by, frame) = Frame::decode(frame).expect("well-formed");
                 assert_eq!(by, sender(from.0));
-                self.follow.on_frame(self.now, ClusterId(0xc1), from, &frame);
+                self.follow.on_frame(self.now, ClusterId(0xc1), None, from, &frame);
                 self.take();
             } else if !self.sources[usize::from(to.0) - 2].deaf {
                 self.sources[usize::from(to.0) - 2].on_frame(from, &bytes);
@@ -503,7 +503,7 @@ fn hostile_frames_change_nothing() {
         Record { epoch: Epoch(0), ..eleven },
     ];
     for (k, record) in changed.into_iter().enumerate() {
-        world.follow.on_frame(world.now, cluster, ReplicaId(2), &of(vec![record]));
+        world.follow.on_frame(world.now, cluster, None, ReplicaId(2), &of(vec![record]));
         assert_eq!(world.follow.take(), Some(Got::Differs { from: ReplicaId(2), slot: Slot(10) }));
         assert_eq!((world.follow.counters.broken, world.follow.take()), (k as u64 + 1, None));
         assert_eq!(world.follow.position(), Some(world.history.at(10)));
@@ -522,15 +522,31 @@ fn hostile_frames_change_nothing() {
         (ReplicaId(2), state(0, 900, 15)),
     ];
     for (from, frame) in &ignored {
-        world.follow.on_frame(world.now, cluster, *from, frame);
+        world.follow.on_frame(world.now, cluster, None, *from, frame);
         assert_eq!((world.follow.take(), world.follow.position()), (None, Some(world.history.at(10))), "{frame:?}");
     }
-    world.follow.on_frame(world.now, cluster, ReplicaId(2), &good);
+    world.follow.on_frame(world.now, cluster, None, ReplicaId(2), &good);
     assert!(matches!(world.follow.take(), Some(Got::Records(records)) if records[..] == world.history.slots[10..11]));
-    world.follow.on_frame(world.now, cluster, ReplicaId(2), &good);
+    world.follow.on_frame(world.now, cluster, None, ReplicaId(2), &good);
     assert_eq!(world.follow.take(), None, "twice");
     world.follow.stop();
     assert_eq!((world.follow.position(), world.follow.deadline()), (None, None));
+}
+
+#[test]
+fn what_a_view_denies_is_not_taken_though_it_chains() {
+    let mut world = World::new(7, 40, 20, &[], false);
+    let number = asked(&mut world);
+    let history = world.history.slots.clone();
+    let records: Vec<Record<'_>> = history[10..14].iter().map(wire).collect();
+    let frame = Frame::Records { number, committed: Slot(40), end: Slot(40), records };
+    // A view began at slot 12 after the epoch of 13, or of 14, had ended.
+    let (epoch, base) = (history[12].epoch.next(), Slot(12));
+    let view = View { epoch, base, chain: Vec::new(), ..view_of(3, 3, Policy::Dynamic) };
+    world.follow.on_frame(world.now, ClusterId(0xc1), Some(&view), ReplicaId(2), &frame);
+    assert!(matches!(world.follow.take(), Some(Got::Records(records)) if records[..] == history[10..12]));
+    assert_eq!((world.follow.counters.broken, world.follow.take()), (1, None));
+    assert_eq!(world.follow.position(), Some(world.history.at(12)));
 }
 
 #[test]
@@ -546,7 +562,7 @@ fn a_snapshot_of_another_cluster_or_with_a_wrong_byte_is_none() {
         for (k, bytes) in file.chunks(STREAM_PIECE_BYTES).enumerate() {
             let offset = (k * STREAM_PIECE_BYTES) as u64;
             let frame = Frame::State { number, slot: Slot(30), total, offset, bytes };
-            world.follow.on_frame(world.now, cluster, ReplicaId(2), &frame);
+            world.follow.on_frame(world.now, cluster, None, ReplicaId(2), &frame);
         }
         assert_eq!((world.follow.take(), world.follow.position()), (None, Some(world.history.at(10))));
         world.follow.stop();
