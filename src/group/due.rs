@@ -250,15 +250,28 @@ impl Scene<'_> {
         active.iter().find(is_primary).map(|run| run.id)
     }
 
-    /// The proposer of a ballot for this decree that was heard of lately, if its run is still heard: by this replica
-    /// or by a voter connected to it.
+    /// The proposer of a ballot for this decree that was heard of lately, if its run is still heard: by this replica,
+    /// and then it must hear a quorum itself, or by a voter connected to this one. Whoever is deaf can ask for ever.
     fn live_ballot(&self, around: &Surroundings) -> Option<ReplicaId> {
         let (ballot, at) = self.change.live_ballot()?;
         let run = Run { id: ballot.id, birth: ballot.birth, incarnation: ballot.incarnation };
         let fresh = self.now.since_ns(at) < self.detect.suspect_after_ns();
         let lists = |voter: &Run| self.peer(voter.id).is_some_and(|p| p.run == run || p.status.heard.lists(run));
-        let heard = self.peer(run.id).is_some_and(|p| p.run == run) || self.voters(around).any(|voter| lists(&voter));
+        let heard = match self.peer(run.id).filter(|p| p.run == run) {
+            Some(proposer) => self.hears_a_quorum(proposer),
+            None => self.voters(around).any(|voter| lists(&voter)),
+        };
         (fresh && heard && run != self.me()).then_some(run.id)
+    }
+
+    /// Whether this replica with those that it says it hears could be a quorum.
+    fn hears_a_quorum(&self, peer: &Peer) -> bool {
+        let run_of =
+            |id: ReplicaId| if id == self.me().id { Some(self.me()) } else { self.detect.peer(id).map(|p| p.run) };
+        let hears = |run: &Run| *run == peer.run || peer.status.heard.lists(*run);
+        let voters =
+            self.view.members.iter().filter_map(|member| run_of(member.id)).filter(|run| votes(self.view, *run));
+        is_quorum(self.view, Ranks::of(voters.filter(hears).filter_map(|run| self.view.rank_of(run.id))))
     }
 
     /// How long this replica gives others the chance to propose first: a step for each connected voter with a higher

@@ -304,6 +304,20 @@ fn a_live_ballot_is_left_alone() {
 }
 
 #[test]
+fn a_ballot_of_one_that_hears_no_quorum_is_not_waited_for() {
+    // 5 hears 1 and 2, then only 1: of five it lacks answers, however often it asks.
+    let mut bench = Bench::of(2, 5);
+    bench.prepared_by(run_of(5));
+    bench.says(run_of(5), &runs(&[1, 2]), |_| {});
+    assert_eq!(bench.may(), Err(Hold::LiveBallot(id(5))));
+    bench.says(run_of(5), &runs(&[1]), |_| {});
+    assert_eq!(bench.may(), Ok(Why::Apart(id(2), id(5))));
+    // Whom it hears in another run than the one that is here does not answer it.
+    bench.says(run_of(5), &[run_of(1), later(run_of(2)), later(run_of(3)), later(run_of(4))], |_| {});
+    assert_eq!(bench.may(), Ok(Why::Apart(id(2), id(5))));
+}
+
+#[test]
 fn an_attempt_of_its_own_is_left_alone() {
     let mut bench = Bench::of(3, 3);
     bench.pass(SUSPECT_NS, &runs(&[2, 3]));
