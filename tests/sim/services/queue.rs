@@ -18,6 +18,9 @@ use ftq::wire::operation::{
 use super::super::model::Expected;
 use super::{Asker, Naive, BAD};
 
+/// What a buried item counts for in an answer beside its own bytes.
+const DEAD_FRAME_BYTES: usize = 24;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Ready,
@@ -530,8 +533,12 @@ impl Naive for Queues {
             QueueQuery::Buried { after, .. } => {
                 let mut dead = queue.at(slot, |state| state == State::Buried);
                 dead.retain(|(item, _)| after.is_none_or(|after| item.place > after));
-                // An answer is far from full of what these runs bury.
-                dead.truncate(count);
+                let mut bytes = 0;
+                let full = dead.iter().position(|(item, _)| {
+                    bytes += item.bytes.len() + DEAD_FRAME_BYTES;
+                    bytes > BATCH_BYTES_MAX
+                });
+                dead.truncate(full.map_or(count, |full| full.max(1).min(count)));
                 fields.put_varint(dead.len() as u64);
                 for (item, tries) in dead {
                     Dead { place: item.place, tries, item: &item.bytes }.encode(&mut fields);
