@@ -3,8 +3,9 @@
 //!
 //! One source is asked at a time. An answer is several frames, each taken as soon as it comes; a source that brings
 //! nothing for a while is given up for the next one. What is handed over goes on exactly where the log ended: slots
-//! are consecutive, digests chain, and no view denies them, whoever sent them. Nothing is trusted and nothing happens twice: what comes late,
-//! doubled or out of order changes nothing, and what is lost is asked for again from the last record taken.
+//! are consecutive, digests chain, and no view denies them, whoever sent them. Nothing is trusted and nothing happens
+//! twice: what comes late, doubled or out of order changes nothing, and what is lost is asked for again from the last
+//! record taken.
 
 use std::collections::VecDeque;
 

@@ -249,7 +249,7 @@ pub fn stream_frame(script: &[u8]) {
         let frame = [&crc32c::crc32c(bytes).to_be_bytes()[..], bytes].concat();
         stream_frame_as_it_is(&frame);
         if let Ok((_, frame)) = stream::Frame::decode(&frame) {
-            follow.on_frame(now, STREAM_CLUSTER, ReplicaId(from), &frame);
+            follow.on_frame(now, STREAM_CLUSTER, None, ReplicaId(from), &frame);
             // As one of its own group says it.
             let mut own = Vec::new();
             frame.encode(Sender { cluster, run: Run { id: ReplicaId(from), ..run } }, &mut own);
