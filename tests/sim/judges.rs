@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use ftq::log::{record, Meta, MetaWrite, RecordView, Replay, SegmentNumber};
+use ftq::log::{record, Meta, MetaWrite, RecordView, Replay, SegmentNumber, Snapshot};
 use ftq::types::{ClientId, Digest, GroupTime, SessionId, Slot, WriteNumber};
 use ftq::wire::change::ChangeFrame;
 use ftq::wire::digest::slot_digest;
@@ -446,17 +446,20 @@ impl Judges {
         self.answered = self.answered.max(slot);
     }
 
-    /// What these logs, read from the disks themselves, say of slots that they know to be committed: it must be what
-    /// was agreed.
-    pub fn disks(&self, logs: &[Replay<'_>]) -> Result<(), String> {
-        for log in logs {
-            for view in log.records.iter().take_while(|view| view.record.slot <= log.committed) {
-                let index = view.record.slot.0 as usize - 1;
-                let agreed = self.agreed.get(index).map(|&body| &self.bodies[index][usize::from(body)]);
-                let same = |b: &Body| b.digest == view.record.digest && *b.operations == *view.operations;
-                if agreed.is_some_and(|body| !same(body)) {
-                    return Err(format!("I1: a disk holds another slot {} than was applied", view.record.slot));
-                }
+    /// What a log, read from the disk itself, says of slots that it knows to be committed: it must be what was agreed.
+    /// A log that was left for another replica's state has no record of that state's slot and digest; what lies below
+    /// it is void.
+    pub fn disk(&self, log: &Replay<'_>, newest: Option<&Snapshot>) -> Result<(), String> {
+        let leads_to =
+            |s: &&Snapshot| log.records.iter().any(|r| (r.record.slot, r.record.digest) == (s.slot, s.digest));
+        let void_through = newest.filter(|s| !leads_to(s)).map_or(Slot(0), |s| s.slot);
+        let committed = log.records.iter().take_while(|view| view.record.slot <= log.committed);
+        for view in committed.filter(|view| view.record.slot > void_through) {
+            let index = view.record.slot.0 as usize - 1;
+            let agreed = self.agreed.get(index).map(|&body| &self.bodies[index][usize::from(body)]);
+            let same = |b: &Body| b.digest == view.record.digest && *b.operations == *view.operations;
+            if agreed.is_some_and(|body| !same(body)) {
+                return Err(format!("I1: a disk holds another slot {} than was applied", view.record.slot));
             }
         }
         Ok(())

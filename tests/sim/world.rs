@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use ftq::log::replay;
+use ftq::log::snapshot::choose;
 use ftq::replica::{Outbox, ReadRequest};
 use ftq::rng::Rng;
 use ftq::types::{ClientId, Slot, WriteNumber};
@@ -274,6 +275,7 @@ impl World {
         if let Some(log) = logs.iter().find(|log| log.damaged.is_some()) {
             return Err(format!("a healthy log is called damaged: {:?}", log.damaged));
         }
-        self.judges.disks(&logs)
+        let snapshots = self.nodes.iter().map(|node| choose(&node.disk.snapshots()).newest.map(|(newest, _)| newest));
+        logs.iter().zip(snapshots).try_for_each(|(log, newest)| self.judges.disk(log, newest.as_ref()))
     }
 }
