@@ -21,9 +21,11 @@ use super::world::{Bytes, Event, World};
 /// So many frames of a change one call of a replica gives rise to.
 const CHANGE_OWN_MAX: usize = 64;
 
-/// I10: what a replica holds of messages stays below the windows of all members, its own clients included.
+/// I10: what a replica holds of messages stays below the windows of all members, its own clients included. Outside an
+/// order it has what is not applied once more, for the log of the next view.
 fn judge_bounds(replica: &Replica, members: usize) -> Result<(), String> {
-    let most = (members + 1) * ORIGIN_BYTES_MAX;
+    let windows = if replica.group().regular().is_some() { members } else { 2 * members };
+    let most = (windows + 1) * ORIGIN_BYTES_MAX;
     let held = replica.buffered_bytes();
     if held > most {
         return Err(format!("I10: {held} bytes are buffered, {most} at most may be"));
