@@ -1,9 +1,8 @@
 //! The client's part in an item's life beyond push and pop: options of a push, waits, leases, and the buried.
 
-use super::queue::{check_item, checked_label, items};
+use super::queue::{check_batch, checked_label, items};
 use super::{malformed, number, Answer, Ask, Client, Error};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SPAN_MS_MAX};
-use crate::wire::answer::Code;
+use crate::limits::{BATCH_ITEMS_MAX, SPAN_MS_MAX};
 use crate::wire::codec::{DecodeError, Reader};
 use crate::wire::operation::{
     Cap, Dead, Leased, Limit, Place, PushOptions, QueueOperation, QueueQuery, Receipt, Target, WAIT_FOR_EVER_MS,
@@ -62,12 +61,7 @@ impl Client {
     /// ```
     pub fn push_with(&mut self, label: &str, items: &[&[u8]], options: &PushOptions<'_>) -> Result<u64, Error> {
         let target = Target::Label(checked_label(label)?);
-        let bytes: usize = items.iter().map(|item| item.len()).sum();
-        if items.len() > BATCH_ITEMS_MAX || items.len() > 1 && bytes > BATCH_BYTES_MAX {
-            let message = format!("one push takes {BATCH_ITEMS_MAX} items of {BATCH_BYTES_MAX} bytes together");
-            return Err(Error::refused(Code::TooLarge, message));
-        }
-        items.iter().try_for_each(|item| check_item(item))?;
+        check_batch(items)?;
         let write = |out: &mut Vec<u8>| QueueOperation::encode_push_with(out, target, options, items.iter().copied());
         number(&self.session.call(Ask::Request, write)?)
     }

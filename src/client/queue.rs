@@ -164,12 +164,7 @@ impl Client {
     /// ```
     pub fn push_all(&mut self, label: &str, items: &[&[u8]]) -> Result<(), Error> {
         let target = Target::Label(checked_label(label)?);
-        let bytes: usize = items.iter().map(|item| item.len()).sum();
-        if items.len() > BATCH_ITEMS_MAX || items.len() > 1 && bytes > BATCH_BYTES_MAX {
-            let message = format!("one push takes {BATCH_ITEMS_MAX} items of {BATCH_BYTES_MAX} bytes together");
-            return Err(Error::refused(Code::TooLarge, message));
-        }
-        items.iter().try_for_each(|item| check_item(item))?;
+        check_batch(items)?;
         let write = |out: &mut Vec<u8>| QueueOperation::encode_push(out, target, items.iter().copied());
         self.session.call(Ask::Request, write).map(drop)
     }
@@ -335,6 +330,16 @@ pub fn check_item(item: &[u8]) -> Result<(), Error> {
     } else {
         Err(Error::refused(Code::TooLarge, format!("an item has at most {ITEM_BYTES_MAX} bytes, not {}", item.len())))
     }
+}
+
+/// Errors if one push can't take all these items.
+pub(super) fn check_batch(items: &[&[u8]]) -> Result<(), Error> {
+    let bytes: usize = items.iter().map(|item| item.len()).sum();
+    if items.len() > BATCH_ITEMS_MAX || items.len() > 1 && bytes > BATCH_BYTES_MAX {
+        let message = format!("one push takes {BATCH_ITEMS_MAX} items of {BATCH_BYTES_MAX} bytes together");
+        return Err(Error::refused(Code::TooLarge, message));
+    }
+    items.iter().try_for_each(|item| check_item(item))
 }
 
 /// Reads an answer that is a list of items, in place.
