@@ -27,6 +27,8 @@ struct Guest {
     keep: bool,
     /// It asked for something since the quiet sessions were named last.
     spoke: bool,
+    /// The last session that was opened on this connection, and the token it was asked for with.
+    opened: Option<(u64, SessionId)>,
     /// The lowest request that was refused and has not come again.
     refused: Option<RequestNumber>,
     unsent: Vec<u8>,
@@ -110,8 +112,14 @@ impl Door {
         self.guests.get(&client).is_some_and(|g| g.greeted)
     }
 
-    /// Packs the opening of a session.
+    /// Packs the opening of a session. Asked again on this connection for what it was opened for, the session is the
+    /// same: what follows was meant for it.
     pub fn open(&mut self, client: ClientId, token: u64, message_bytes: usize) {
+        let opened = self.guests.get(&client).and_then(|guest| guest.opened).filter(|(asked, _)| *asked == token);
+        if let Some((token, session)) = opened {
+            self.use_session(client, session, false);
+            return self.say(client, &ToClient::Opened { token, session });
+        }
         self.opening.insert(token, client);
         let mut operation = Vec::new();
         SessionOperation::Open.encode(&mut operation);
@@ -329,7 +337,7 @@ impl Door {
                 let session = session(&mut Reader::new(fields)).expect("the machine writes whole session ids");
                 self.use_session(client, session, false);
                 let guest = self.guests.get_mut(&client).expect("asked above");
-                (guest.attach, guest.attaches) = (Some(token), false);
+                (guest.attach, guest.attaches, guest.opened) = (Some(token), false, Some((token, session)));
                 self.say(client, &ToClient::Opened { token, session });
             }
             Ok((code, text)) => {
@@ -518,6 +526,25 @@ mod tests {
         assert_eq!(bench.heard(), [said(A, "opened 71"), said(B, "opened 72")]);
         let (a, b) = (bench.door.session_of(A).expect("open"), bench.door.session_of(B).expect("open"));
         assert!(a != b && a.slot == Slot(1));
+    }
+
+    #[test]
+    fn asked_again_for_what_was_opened_it_is_the_same_session() {
+        let mut bench = Bench::default();
+        let (first, other) = (bench.opened(A), bench.opened(B));
+        // An impatient client's second asking, which was on its way: what follows on it is meant for the first session.
+        bench.door.open(A, A.0, ROOM);
+        assert_eq!(bench.heard(), [said(A, "opened 1")], "at once");
+        bench.apply();
+        assert_eq!((bench.heard(), bench.door.session_of(A)), (vec![], Ok(first)));
+        // Also where the connection speaks for another meanwhile; another token is another session.
+        bench.door.use_session(A, other, false);
+        bench.door.open(A, A.0, ROOM);
+        assert_eq!((bench.heard(), bench.door.session_of(A)), (vec![said(A, "opened 1")], Ok(first)));
+        bench.door.open(A, 70, ROOM);
+        bench.apply();
+        assert_eq!(bench.heard(), [said(A, "opened 70")]);
+        assert!(bench.door.session_of(A).is_ok_and(|session| session != first));
     }
 
     #[test]

@@ -550,15 +550,17 @@ impl Naive for Queues {
         Expected::Ok(fields)
     }
 
+    /// Its waiters step aside, or back, in the order of their numbers.
     fn step_aside(&mut self, slot: Slot, session: SessionId, aside: bool) {
-        for index in 0..self.queues.len() {
+        let living = self.queues.iter().enumerate().filter(|(_, queue)| queue.destroyed.is_none());
+        let own = living.flat_map(|(index, queue)| queue.waiters.iter().map(move |waiter| (waiter.asker, index)));
+        let mut own: Vec<(Asker, usize)> = own.filter(|(asker, _)| asker.0 == session).collect();
+        own.sort_unstable();
+        for (asker, index) in own {
             let queue = &mut self.queues[index];
-            if queue.destroyed.is_none() {
-                let own = queue.waiters.iter_mut().filter(|waiter| waiter.asker.0 == session);
-                own.for_each(|waiter| waiter.aside = aside);
-                queue.note_line(slot);
-                self.serve(slot, index);
-            }
+            queue.waiters.iter_mut().filter(|waiter| waiter.asker == asker).for_each(|waiter| waiter.aside = aside);
+            queue.note_line(slot);
+            self.serve(slot, index);
         }
     }
 
