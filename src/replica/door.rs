@@ -117,7 +117,10 @@ impl Door {
     pub fn open(&mut self, client: ClientId, token: u64, message_bytes: usize) {
         let opened = self.guests.get(&client).and_then(|guest| guest.opened).filter(|(asked, _)| *asked == token);
         if let Some((token, session)) = opened {
-            self.use_session(client, session, false);
+            // Whoever speaks for it already may have said since that it is to be kept.
+            if self.guests.get(&client).is_some_and(|guest| guest.session != Some(session)) {
+                self.use_session(client, session, false);
+            }
             return self.say(client, &ToClient::Opened { token, session });
         }
         self.opening.insert(token, client);
@@ -537,6 +540,11 @@ mod tests {
         assert_eq!(bench.heard(), [said(A, "opened 1")], "at once");
         bench.apply();
         assert_eq!((bench.heard(), bench.door.session_of(A)), (vec![], Ok(first)));
+        // It is kept where that was said meanwhile.
+        bench.door.use_session(A, first, true);
+        bench.door.open(A, A.0, ROOM);
+        assert!(bench.door.guests[&A].keep && bench.door.guests[&A].attaches);
+        bench.heard();
         // Also where the connection speaks for another meanwhile; another token is another session.
         bench.door.use_session(A, other, false);
         bench.door.open(A, A.0, ROOM);
