@@ -3,8 +3,8 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
-# The simulator: how many seeds, from which, how many at once; TRACE=1 for the time line, BROKEN=NAME, all or must (all
-# but those that only chance reaches) for the deliberately broken variants, each of which must be caught.
+# The simulator: how many seeds, from which, how many at once; TRACE=1 for the time line, BROKEN=NAME, all or must (those
+# of the replica) for the deliberately broken variants, each of which must be caught.
 SEEDS ?= 1000
 FROM ?= 0
 JOBS ?=

@@ -201,9 +201,14 @@ impl Client {
         matches!(self.current, Some((_, Stage::Ready))) && self.next - self.seen <= self.load.pipeline
     }
 
-    /// Some end their sessions before they go, whatever they still wait for.
+    /// Some end their sessions before they go, whatever they still wait for; some have just begun to wait.
     fn take_leave(&mut self, judges: &mut Judges) {
         if let (Some((connection, Stage::Ready)), true) = (self.current, self.rng.chance(500_000)) {
+            if self.rng.chance(500_000) {
+                let waiting = workload::waiting(&mut self.rng, &self.load);
+                self.send_request(connection, self.next, &waiting.into(), judges);
+                self.next += 1;
+            }
             self.send_request(connection, self.next, &workload::ending().into(), judges);
         }
     }

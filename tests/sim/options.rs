@@ -5,7 +5,7 @@ pub enum Mode {
     /// What `cargo test` runs.
     Test,
     Seeds,
-    /// This variant, `all`, or `must`: all but those that are met by chance only.
+    /// This variant, `all`, or `must`: those of the replica.
     Broken(String),
     /// Those in this directory.
     Transcripts(String),

@@ -353,7 +353,8 @@ pub fn run(directory: &Path, update: bool) -> i32 {
     i32::from(failed > 0) * 101
 }
 
-fn check(path: &Path, update: bool) -> Result<(), String> {
+/// Replays a file and compares; with `update` writes it anew. What differs first.
+pub fn check(path: &Path, update: bool) -> Result<(), String> {
     let expected = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let found = replay(&expected)?;
     if update {

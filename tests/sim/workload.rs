@@ -1,10 +1,10 @@
 //! What clients ask for: random operations of every service, sessions, and now and then nonsense.
 
 use ftq::rng::Rng;
-use ftq::wire::operation::{service, SessionOperation};
+use ftq::wire::operation::{service, QueueOperation, SessionOperation, Target};
 
 use super::plan::Load;
-use super::services::Habits;
+use super::services::{queue_habit, Habits};
 
 /// A query's or operation's bytes.
 pub type Bytes = Vec<u8>;
@@ -18,6 +18,14 @@ pub fn opening() -> Bytes {
 pub fn ending() -> Bytes {
     let mut bytes = Vec::new();
     SessionOperation::End.encode(&mut bytes);
+    bytes
+}
+
+/// To wait long for items.
+pub fn waiting(rng: &mut Rng, load: &Load) -> Bytes {
+    let (label, mut bytes) = (queue_habit::label(rng, load), Bytes::new());
+    let target = Target::Label(&label);
+    QueueOperation::PopWait { target, count: 1, wait_ms: 60_000 }.encode(&mut bytes);
     bytes
 }
 

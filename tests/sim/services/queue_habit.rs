@@ -11,7 +11,8 @@ use ftq::wire::operation::{
 use super::super::plan::Load;
 use super::super::workload::Bytes;
 
-fn label(rng: &mut Rng, load: &Load) -> String {
+/// One of the queues in use.
+pub fn label(rng: &mut Rng, load: &Load) -> String {
     format!("queue-{}", rng.below(load.queues))
 }
 
