@@ -178,6 +178,9 @@ impl Machine {
     fn tick(&mut self, at: At, replies: &mut Replies) {
         for _ in 0..EXPIRED_STEP {
             let Some((id, place)) = self.sessions.overdue(at.time) else { break };
+            // It may still have a client that waits, where a clock leapt ahead.
+            let waiting = self.sessions.pending(place);
+            waiting.for_each(|number| expire(Who { session: id, number }, at.slot, replies));
             self.end(id, place, at.slot, replies);
         }
         self.services.iter_mut().for_each(|(_, service)| service.tick(at, &mut self.answers));
@@ -611,6 +614,20 @@ mod tests {
         slot_at(&mut machine, due.0, &[]);
         assert_eq!(code(&slot(&mut machine, &[(idle, 2, 0, pop("jobs"))])[0]), Code::Expired);
         assert_eq!(code(&slot(&mut machine, &[(busy, 3, 2, pop("jobs"))])[0]), Code::Ok);
+    }
+
+    #[test]
+    fn whoever_waits_in_a_session_that_expires_is_told() {
+        let (mut machine, id) = with_session();
+        slot(&mut machine, &[(id, 1, 0, push("jobs", b"x")), (id, 2, 0, pop("jobs"))]);
+        let mut wait = Vec::new();
+        let target = Target::Label("jobs");
+        QueueOperation::PopWait { target, count: 1, wait_ms: 4 * SESSION_IDLE_NS / 1_000_000 }.encode(&mut wait);
+        assert_eq!(slot(&mut machine, &[(id, 3, 1, wait.clone()), (id, 5, 1, wait)]), []);
+        // The clock leaps ahead: nobody had the time to say that the session has a connection.
+        let told = slot_at(&mut machine, 2 * SESSION_IDLE_NS, &[]);
+        let told: Vec<_> = told.iter().map(|told| (told.1, code(told))).collect();
+        assert_eq!(told, [(3, Code::Expired), (5, Code::Expired)]);
     }
 
     #[test]

@@ -302,6 +302,13 @@ impl Sessions {
         self.memory -= SESSION_OVERHEAD + session.bytes;
     }
 
+    /// The requests that were executed and are not answered yet.
+    pub fn pending(&self, place: Place) -> impl Iterator<Item = RequestNumber> + '_ {
+        let session = &self.table[place.0];
+        let numbered = session.requests.iter().zip(session.seen.0 + 1..);
+        numbered.filter(|(request, _)| **request == Request::Pending).map(|(_, number)| RequestNumber(number))
+    }
+
     /// A session whose term is over at `time`, the one that waited longest.
     pub fn overdue(&self, time: GroupTime) -> Option<(SessionId, Place)> {
         let &(_, id) = self.terms.first().filter(|&&(term, _)| term <= time)?;

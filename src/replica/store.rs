@@ -6,7 +6,7 @@
 //! newest snapshot that turns out damaged costs nothing, the older one and the log behind it say the same.
 
 use crate::limits::{SNAPSHOT_AGAIN_NS, SNAPSHOT_SEGMENTS, SNAPSHOT_STATE_SHARE};
-use crate::log::{Record, Replay, SegmentNumber, Snapshot};
+use crate::log::{Record, RecordView, Replay, SegmentNumber, Snapshot};
 use crate::replica::journal::Journal;
 use crate::replica::Trim;
 use crate::types::{Digest, GroupTime, Rank, Slot, Time};
@@ -135,8 +135,9 @@ pub struct Resume {
 impl Resume {
     /// Finds the record that follows the snapshot, by its digest. A log that was left for the snapshot of another
     /// replica (`Journal::begin_behind`) is void as far as it was written before: its record at the snapshot's slot
-    /// has another digest, or there is none, and then nothing tells it from an own log that ends early. An error where
-    /// records are missing, or say something else than the snapshot.
+    /// has another digest, or there is none, and then nothing tells it from an own log that ends early. Where it was
+    /// left for an earlier one, a record does not follow from that before it. An error where records are missing, or
+    /// say something else than the snapshot.
     pub fn find(snapshot: Option<&Snapshot>, log: &Replay<'_>) -> Result<Resume, String> {
         let (slot, digest, time) = snapshot.map_or_else(Default::default, |s| (s.slot, s.digest, s.time));
         let behind = Resume { first: log.records.len(), end: slot, digest, time, void_through: Slot(0) };
@@ -151,7 +152,9 @@ impl Resume {
         let at = usize::try_from(slot.next().0 - front.record.slot.0).unwrap_or(usize::MAX);
         let of_another = |index: usize| log.records.get(index).is_none_or(|r| r.record.digest != digest);
         let before_differs = at.checked_sub(1).is_some_and(of_another);
-        let void_through = if before_differs { slot } else { Slot(0) };
+        let below = &log.records[..at.min(log.records.len())];
+        let left_at = below.windows(2).rev().find(|pair| !follows(&pair[1], &pair[0])).map(|pair| pair[0].record.slot);
+        let void_through = if before_differs { slot } else { left_at.unwrap_or(Slot(0)) };
         let Some(next) = log.records.get(at) else {
             let void_through = void_through.min(back.record.slot);
             return Ok(Resume { void_through, ..behind });
@@ -165,6 +168,11 @@ impl Resume {
         }
         Err(format!("the log goes on with slot {}, which does not follow from slot {slot}", next.record.slot))
     }
+}
+
+fn follows(next: &RecordView<'_>, before: &RecordView<'_>) -> bool {
+    let (digest, slot, time) = (before.record.digest, next.record.slot, next.record.time);
+    slot_digest(digest, slot, time, &[next.operations]) == next.record.digest
 }
 
 #[cfg(test)]
@@ -299,6 +307,10 @@ mod tests {
                 assert_eq!((first.slot, resume.end), (Slot(other + 1), Slot(end)), "own {own}, other {other}");
                 let journal = Journal::new(&log, &resume, SEGMENT_BYTES);
                 assert_eq!(journal.locate(Slot(other.min(own))), None, "what is void is served to nobody");
+                // Nor once a later snapshot is the newest: it, too, the log leads to.
+                let resume = keeper.resume(Some(&keeper.snapshot(end))).expect("all is in the snapshot");
+                let journal = Journal::new(&log, &resume, SEGMENT_BYTES);
+                (1..=own.min(other)).for_each(|slot| assert_eq!(journal.locate(Slot(slot)), None, "slot {slot}"));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use ftq::rng::Rng;
 use ftq::types::{ClientId, RequestNumber, SessionId};
-use ftq::wire::answer::Code;
+use ftq::wire::answer::{split, Code};
 use ftq::wire::client::{kind, ToClient, ToReplica, VERSION};
 
 use super::clock::{Nanos, MS};
@@ -374,6 +374,9 @@ impl Client {
                     self.run_errand(&operation, judges);
                 }
                 tally.answers += u64::from(self.on_answer(number.0, now));
+                if matches!(split(answer), Ok((Code::Expired, _))) {
+                    self.begin_anew(tally);
+                }
             }
             ToClient::Found { number, slot, answer } => {
                 judges.hears(slot);
@@ -421,6 +424,17 @@ impl Client {
         }
     }
 
+    /// Its session is gone. What it has asked in it stays without an answer: whether it was done, nobody can tell it.
+    fn begin_anew(&mut self, tally: &mut Tally) {
+        tally.fault("session expired");
+        self.leave();
+        self.session = None;
+        self.token = self.rng.next_u64();
+        (self.next, self.seen, self.old) = (1, 0, None);
+        self.answered.clear();
+        self.requests.clear();
+    }
+
     /// True for the first answer to a request.
     fn on_answer(&mut self, number: u64, now: Nanos) -> bool {
         self.back_off = BACK_OFF_MIN;
@@ -440,6 +454,7 @@ impl Client {
         let for_now = matches!(code, Code::NotPrimary | Code::Full | Code::DiskFull | Code::Stopping | Code::Busy);
         tally.fault("refused at the door");
         match refused {
+            _ if code == Code::Expired => self.begin_anew(tally),
             kind::REQUEST if !for_now => {
                 self.on_answer(number, now);
             }

@@ -30,6 +30,11 @@ impl Clock {
         Clock { offset_ns: rng.between(1, 1 << 50).saturating_sub(elapsed as u64).max(1), ..*self }
     }
 
+    /// It leaps ahead. Monotonic clocks never run back.
+    pub fn jump(&mut self, ns: Nanos) {
+        self.offset_ns += ns;
+    }
+
     /// A clock that reads true time, for transcripts.
     pub fn exact() -> Clock {
         Clock { offset_ns: 0, drift_ppm: 0 }

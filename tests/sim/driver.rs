@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    fn expect_turn(&mut self, index: usize) {
+    pub fn expect_turn(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         if node.turn_at.is_none() {
             let at = self.now + node.turn_delay();

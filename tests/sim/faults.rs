@@ -104,6 +104,24 @@ impl World {
         Ok(())
     }
 
+    /// To the replica it is as if its loop had stood still, but nobody else has noticed anything.
+    pub fn jump_one(&mut self) -> Result<(), String> {
+        if !self.in_faults() {
+            return Ok(());
+        }
+        let node = self.rng.below(self.plan.replicas as u64) as usize;
+        let most = *self.rng.pick(&[20 * MS, 700 * MS, 5 * SECOND, 3_600 * SECOND]);
+        self.tally.fault("clock jumped");
+        let by = self.rng.below(most) + 1;
+        self.nodes[node].clock.jump(by);
+        if self.nodes[node].replica.is_some() {
+            self.expect_turn(node);
+        }
+        let next = self.now + self.rng.between(200 * MS, 3 * SECOND);
+        self.schedule(next, Event::Jump);
+        Ok(())
+    }
+
     /// Something arrives at a host whose loop does not run. Its socket holds only so much.
     pub fn hold(&mut self, index: usize, event: Event) {
         let node = &mut self.nodes[index];

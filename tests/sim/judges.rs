@@ -447,12 +447,18 @@ impl Judges {
     }
 
     /// What a log, read from the disk itself, says of slots that it knows to be committed: it must be what was agreed.
-    /// A log that was left for another replica's state has no record of that state's slot and digest; what lies below
-    /// it is void.
+    /// A log that was left for another replica's state has no record of that state's slot and digest, or goes on with
+    /// one that does not follow; what lies below is void.
     pub fn disk(&self, log: &Replay<'_>, newest: Option<&Snapshot>) -> Result<(), String> {
         let leads_to =
             |s: &&Snapshot| log.records.iter().any(|r| (r.record.slot, r.record.digest) == (s.slot, s.digest));
-        let void_through = newest.filter(|s| !leads_to(s)).map_or(Slot(0), |s| s.slot);
+        let follows = |next: &RecordView<'_>, before: &RecordView<'_>| {
+            let (slot, time) = (next.record.slot, next.record.time);
+            slot_digest(before.record.digest, slot, time, &[next.operations]) == next.record.digest
+        };
+        let left_at = log.records.windows(2).rev().find(|pair| !follows(&pair[1], &pair[0]));
+        let left_at = left_at.map_or(Slot(0), |pair| pair[0].record.slot);
+        let void_through = newest.filter(|s| !leads_to(s)).map_or(left_at, |s| s.slot.max(left_at));
         let committed = log.records.iter().take_while(|view| view.record.slot <= log.committed);
         for view in committed.filter(|view| view.record.slot > void_through) {
             let index = view.record.slot.0 as usize - 1;

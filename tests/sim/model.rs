@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ftq::limits::{SESSION_GRACE_NS, SESSION_WINDOW};
+use ftq::limits::{SESSION_GRACE_NS, SESSION_IDLE_NS, SESSION_WINDOW};
 use ftq::types::{Digest, GroupTime, SessionId, Slot};
 use ftq::wire::answer::{split, Code};
 use ftq::wire::bundle::Bundle;
@@ -45,10 +45,11 @@ struct Session {
     /// Where each request was executed, and the answer and its slot once there is one.
     executed: BTreeMap<u64, (Slot, Option<(Slot, Expected)>)>,
     ended: Option<Slot>,
-    /// The name of the latest attach, and when the session ends if that connection is lost. No run takes as long as a
-    /// session may be idle.
+    /// The name of the latest attach; whether that connection was lost, and nobody has spoken for it since.
     attach: u64,
-    ends_at: Option<GroupTime>,
+    away: bool,
+    /// When the session ends if nobody speaks for it.
+    ends_at: GroupTime,
     /// The lowest unseen request that was refused for now: new ones behind it are refused as well.
     gate: Option<u64>,
 }
@@ -69,6 +70,13 @@ impl Default for Model {
         let (sessions, openings) = (BTreeMap::new(), BTreeMap::new());
         Model { sessions, openings, now: GroupTime(0), services: models() }
     }
+}
+
+/// A session is prolonged only where that gains as much.
+const IDLE_STEP_NS: u64 = SESSION_IDLE_NS / 64;
+
+fn idle_from(now: GroupTime, more_ns: u64) -> GroupTime {
+    GroupTime(now.0 + SESSION_IDLE_NS + more_ns)
 }
 
 /// One request as it stands in the order.
@@ -93,7 +101,7 @@ impl Model {
         self.now = self.now.max(time);
         let now = self.now;
         for (&id, session) in self.sessions.iter_mut().filter(|(_, s)| s.ended.is_none()) {
-            if session.ends_at.is_some_and(|at| at <= now) {
+            if session.ends_at <= now {
                 session.ended = Some(slot);
                 self.services.values_mut().for_each(|service| service.session_ended(slot, id));
             }
@@ -138,9 +146,10 @@ impl Model {
                 }
             }
             Ok(SessionOperation::Detach { session: id }) => {
-                let session = self.sessions.get_mut(&id).filter(|s| s.attach == number && s.ends_at.is_none());
+                let session = self.sessions.get_mut(&id).filter(|s| s.attach == number && !s.away);
                 if let Some(session) = session.filter(|s| s.ended.is_none()) {
-                    session.ends_at = Some(GroupTime(now.0 + SESSION_GRACE_NS));
+                    session.away = true;
+                    session.ends_at = session.ends_at.min(GroupTime(now.0 + SESSION_GRACE_NS));
                     self.services.values_mut().for_each(|service| service.step_aside(slot, id, true));
                 }
             }
@@ -153,10 +162,14 @@ impl Model {
         true
     }
 
-    /// Somebody speaks for this session: its waiters are in line again, if they were not.
+    /// Somebody speaks for this session: it lives on, and its waiters are in line again, if they were not.
     fn back(&mut self, slot: Slot, id: SessionId) {
         let session = self.sessions.get_mut(&id).filter(|session| session.ended.is_none());
-        if session.is_some_and(|session| session.ends_at.take().is_some()) {
+        let Some(session) = session else { return };
+        if session.ends_at < idle_from(self.now, 0) {
+            session.ends_at = idle_from(self.now, IDLE_STEP_NS);
+        }
+        if std::mem::take(&mut session.away) {
             self.services.values_mut().for_each(|service| service.step_aside(slot, id, false));
             self.deliver(slot);
         }
@@ -166,7 +179,8 @@ impl Model {
         let opens = operation.first() == Some(&service::SESSION)
             && SessionOperation::decode(&operation[1..]) == Ok(SessionOperation::Open);
         if opens {
-            self.sessions.insert(id, Session { attach: token, ..Session::default() });
+            let ends_at = idle_from(self.now, IDLE_STEP_NS);
+            self.sessions.insert(id, Session { attach: token, ends_at, ..Session::default() });
             self.openings.entry(token).or_default().push(id);
         }
         opens

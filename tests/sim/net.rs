@@ -127,7 +127,7 @@ impl Net {
         let lasts = self.rng.between(50 * MS, 1500 * MS);
         let (mut began, faults) = (Vec::new(), self.faults.clone());
         if faults.loss && self.rng.chance(600_000) {
-            let most = *self.rng.pick(&[10_000u64, 50_000, 100_000, 300_000]);
+            let most = *self.rng.pick(&[10_000u64, 50_000, 100_000, 300_000, 700_000]);
             self.each(|rng, link| link.loss_ppm = rng.below(most + 1) as u32);
             began.push("lossy weather");
         }

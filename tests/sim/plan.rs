@@ -21,6 +21,8 @@ pub struct Faults {
     pub garbage: bool,
     /// A replica's loop does not run for a while.
     pub pauses: bool,
+    /// A replica's clock leaps ahead, by up to an hour.
+    pub jumps: bool,
     /// Replicas go down, at any effect of theirs and any boundary of their disks, and come back.
     pub crashes: bool,
     /// And some come back with an empty data directory.
@@ -51,6 +53,7 @@ impl Faults {
             mtu_hole: false,
             garbage: false,
             pauses: false,
+            jumps: false,
             crashes: false,
             wipes: false,
             leaves: false,
@@ -78,6 +81,7 @@ impl Faults {
             mtu_hole: rng.chance(120_000),
             garbage: rng.chance(250_000),
             pauses: rng.chance(200_000),
+            jumps: rng.chance(100_000),
             crashes: rng.chance(500_000),
             wipes: rng.chance(200_000),
             leaves: rng.chance(150_000),

@@ -53,6 +53,7 @@ pub enum Event {
     Weather,
     Garbage,
     Pause,
+    Jump,
     Resume { node: usize },
     Doom,
     Blackout,
@@ -159,6 +160,7 @@ impl World {
         let drawn = [
             (faults.garbage, Event::Garbage),
             (faults.pauses, Event::Pause),
+            (faults.jumps, Event::Jump),
             (faults.vandal, Event::Vandal),
             (faults.crashes, Event::Doom),
             (faults.leaves, Event::Dismiss),
@@ -239,6 +241,7 @@ impl World {
             Event::Weather => self.change_weather(),
             Event::Garbage => self.inject_garbage(),
             Event::Pause => self.pause_one(),
+            Event::Jump => self.jump_one(),
             Event::Resume { node } => self.resume(node),
             Event::Doom => self.doom_one(),
             Event::Blackout => self.black_out(),
