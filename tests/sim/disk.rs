@@ -198,6 +198,12 @@ impl Disk {
         self.synced.insert(File::Snapshot(slot), bytes);
     }
 
+    /// It holds this from the beginning.
+    pub fn begin_with(&mut self, meta: Vec<u8>, slot: Slot, snapshot: Vec<u8>) {
+        self.synced.insert(File::Meta, meta);
+        self.put_snapshot(slot, snapshot);
+    }
+
     /// One bit of a snapshot is not what it was.
     pub fn damage_snapshot(&mut self, slot: Slot) {
         let bytes = self.synced.get_mut(&File::Snapshot(slot)).expect("a snapshot that is there");

@@ -11,6 +11,7 @@ use ftq::wire::digest::slot_digest;
 use ftq::wire::view::View;
 
 use super::chain::{commit_count, Chain, Set};
+use super::heights::Height;
 use super::model::{brief, Model};
 
 /// One content of a slot. Two replicas that hold the same share it.
@@ -45,6 +46,11 @@ struct Image {
 }
 
 impl Image {
+    /// Nothing is in the log; what was up to here was before the run.
+    fn behind(slot: Slot) -> Image {
+        Image { first: slot.0, synced: slot, judged: slot, ..Image::default() }
+    }
+
     fn at(&self, slot: Slot) -> Option<Held> {
         let index = slot.0.checked_sub(self.first + 1)?;
         self.records.get(index as usize).copied()
@@ -83,11 +89,13 @@ struct Question {
     stale: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Judges {
-    /// For each slot from 1 the bodies any replica wrote.
+    /// Where the group stood when the run began.
+    origin: Height,
+    /// For each slot behind that the bodies any replica wrote.
     bodies: Vec<Vec<Body>>,
-    /// For each slot from 1 the body that was applied first.
+    /// For each of them the body that was applied first.
     agreed: Vec<u8>,
     images: Vec<Image>,
     pub model: Model,
@@ -100,18 +108,34 @@ pub struct Judges {
 }
 
 impl Judges {
-    pub fn new(replicas: usize, waits_for_disk: bool) -> Judges {
-        let images = (0..replicas).map(|_| Image::default()).collect();
-        Judges { images, waits_for_disk, chain: Chain::new(replicas), ..Judges::default() }
+    pub fn new(replicas: usize, waits_for_disk: bool, origin: Height) -> Judges {
+        let images = (0..replicas).map(|_| Image::behind(origin.slot)).collect();
+        Judges {
+            origin,
+            bodies: Vec::new(),
+            agreed: Vec::new(),
+            images,
+            model: Model::default(),
+            sent: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            answered: Slot(0),
+            waits_for_disk,
+            chain: Chain::new(replicas),
+        }
     }
 
     /// Highest slot whose content is agreed.
     pub fn agreed(&self) -> Slot {
-        Slot(self.agreed.len() as u64)
+        Slot(self.origin.slot.0 + self.agreed.len() as u64)
+    }
+
+    /// Where `bodies` has this slot. Panics for one before the run: nobody logs any.
+    fn index(&self, slot: Slot) -> usize {
+        self.origin.index(slot).expect("a slot of this run")
     }
 
     fn body(&mut self, slot: Slot, digest: Digest, time: GroupTime, operations: &[u8]) -> u8 {
-        let index = slot.0 as usize - 1;
+        let index = self.index(slot);
         while self.bodies.len() <= index {
             self.bodies.push(Vec::new());
         }
@@ -193,17 +217,17 @@ impl Judges {
 
     /// What lies behind `before` has become safe at this replica.
     fn now_held(&mut self, replica: usize, before: Slot) {
-        let image = &self.images[replica];
-        for slot in before.0 + 1..=image.synced.0 {
-            let held = image.at(Slot(slot)).expect("what is synced was logged");
-            self.bodies[slot as usize - 1][usize::from(held.body)].held |= 1 << replica;
+        for slot in before.0 + 1..=self.images[replica].synced.0 {
+            let held = self.images[replica].at(Slot(slot)).expect("what is synced was logged");
+            let index = self.index(Slot(slot));
+            self.bodies[index][usize::from(held.body)].held |= 1 << replica;
         }
     }
 
     /// A replica comes back with this log.
     pub fn recovered(&mut self, replica: usize, log: &Replay<'_>, meta: Option<&Meta>) -> Result<(), String> {
         self.chain.recovered(replica, meta)?;
-        self.images[replica] = Image::default();
+        self.images[replica] = Image::behind(self.origin.slot);
         for view in &log.records {
             self.hold(replica, view, Slot(0))?;
         }
@@ -260,20 +284,19 @@ impl Judges {
 
     /// The digest of the agreed history up to this slot.
     fn digest_at(&self, slot: Slot) -> Option<Digest> {
-        match slot.0.checked_sub(1) {
-            None => Some(Digest(0)),
-            Some(index) => {
-                let body = *self.agreed.get(index as usize)?;
-                Some(self.bodies[index as usize][usize::from(body)].digest)
-            }
+        if slot == self.origin.slot {
+            return Some(self.origin.digest);
         }
+        let index = self.origin.index(slot)?;
+        let body = *self.agreed.get(index)?;
+        Some(self.bodies[index][usize::from(body)].digest)
     }
 
     /// What a replica says of itself after a step: it has applied up to `applied`, with this digest.
     pub fn applied(&mut self, replica: usize, applied: Slot, digest: Digest) -> Result<(), String> {
         while self.images[replica].judged < applied {
             let slot = self.images[replica].judged.next();
-            let index = slot.0 as usize - 1;
+            let index = self.index(slot);
             let Some(held) = self.images[replica].at(slot) else {
                 // What is applied may not be logged here yet, or came as a snapshot: it is judged by its digest.
                 if self.digest_at(applied) == Some(digest) {
@@ -331,7 +354,7 @@ impl Judges {
         if !self.waits_for_disk || self.chain.after(held.epoch).next().is_some() {
             return Ok(());
         }
-        let on = self.bodies[slot.0 as usize - 1][usize::from(held.body)].held;
+        let on = self.bodies[self.index(slot)][usize::from(held.body)].held;
         let durable = view.members.iter().filter(|m| on >> (m.id.0 - 1) & 1 == 1).count();
         if durable < commit_count(view) {
             return Err(format!("I2: slot {slot} was applied while only {durable} disks hold it"));
@@ -344,12 +367,12 @@ impl Judges {
         self.judge_committed(slot, held)?;
         let before = self.digest_at(Slot(slot.0 - 1)).expect("all slots before are agreed");
         self.agreed.push(held.body);
-        let Body { digest, time, operations, .. } = &self.bodies[slot.0 as usize - 1][usize::from(held.body)];
+        let Body { digest, time, operations, .. } = &self.bodies[self.index(slot)][usize::from(held.body)];
         if slot_digest(before, slot, *time, &[operations]) != *digest {
             return Err(format!("I1: the digest at slot {slot} does not follow from the one before"));
         }
         if let [.., previous] = &self.agreed[..self.agreed.len() - 1] {
-            if self.bodies[slot.0 as usize - 2][usize::from(*previous)].time > *time {
+            if self.bodies[self.index(slot) - 1][usize::from(*previous)].time > *time {
                 return Err(format!("7.3: group time runs back at slot {slot}"));
             }
         }
@@ -461,7 +484,7 @@ impl Judges {
         let void_through = newest.filter(|s| !leads_to(s)).map_or(left_at, |s| s.slot.max(left_at));
         let committed = log.records.iter().take_while(|view| view.record.slot <= log.committed);
         for view in committed.filter(|view| view.record.slot > void_through) {
-            let index = view.record.slot.0 as usize - 1;
+            let index = self.index(view.record.slot);
             let agreed = self.agreed.get(index).map(|&body| &self.bodies[index][usize::from(body)]);
             let same = |b: &Body| b.digest == view.record.digest && *b.operations == *view.operations;
             if agreed.is_some_and(|body| !same(body)) {

@@ -13,6 +13,7 @@ mod disk;
 mod driver;
 mod faults;
 mod healing;
+mod heights;
 mod judges;
 mod marks;
 mod model;

@@ -4,9 +4,10 @@
 /// well as it can be, and an oracle would have to know how well that is (`replica::tests` put some back).
 pub fn required() -> impl Iterator<Item = &'static str> {
     let core = ftq::marks::ALL.iter().copied().filter(|mark| *mark != ftq::marks::OLD_COPY);
-    core.chain([CLIENTS_WAIT, SNAPSHOT, TRIMMED, RESUMED])
+    core.chain([HIGH, CLIENTS_WAIT, SNAPSHOT, TRIMMED, RESUMED])
 }
 
+pub const HIGH: &str = "a group began with high counters";
 pub const CLIENTS_WAIT: &str = "clients wait until the replica takes their requests";
 pub const SNAPSHOT: &str = "a snapshot was made";
 pub const TRIMMED: &str = "a segment was dropped";

@@ -6,6 +6,7 @@ use ftq::wire::view::{Durability, Policy};
 
 use super::clock::{Nanos, MS, SECOND};
 use super::disk::Pace;
+use super::heights::Height;
 
 /// Which kinds of faults a run may meet.
 #[derive(Clone, Debug)]
@@ -122,6 +123,8 @@ pub struct Plan {
     pub policy: Policy,
     pub min_members: u8,
     pub durability: Durability,
+    /// Where the group stands when the run begins.
+    pub height: Height,
     pub load: Load,
     pub faults: Faults,
     /// Faults begin here: from the start, or once the group stands.
@@ -145,6 +148,7 @@ impl Plan {
             policy: Policy::Dynamic,
             min_members: 1,
             durability: Durability::Disk,
+            height: Height::NOTHING,
             load: Load::none(),
             faults: Faults::none(),
             faults_from: 0,
@@ -175,6 +179,7 @@ impl Plan {
             policy: *rng.pick(&[Policy::Dynamic, Policy::Dynamic, Policy::Majority]),
             min_members: if rng.chance(800_000) { 1 } else { rng.between(1, replicas as u64 / 2 + 1) as u8 },
             durability,
+            height: if rng.chance(100_000) { Height::draw(rng) } else { Height::NOTHING },
             load: Load::draw(rng, replicas, faults_until),
             faults,
             faults_from: if rng.chance(700_000) { 300 * MS } else { 0 },

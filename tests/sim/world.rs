@@ -20,7 +20,9 @@ use super::client::Client;
 use super::clock::{Nanos, MS};
 use super::connections::Connection;
 use super::disk::Lane;
+use super::heights::Height;
 use super::judges::Judges;
+use super::marks;
 use super::net::Net;
 use super::node::Node;
 use super::plan::Plan;
@@ -111,7 +113,7 @@ impl World {
 
     pub fn new(plan: Plan, net: Net, trace: Trace, mut rng: Rng, exact: bool) -> World {
         let nodes = (0..plan.replicas).map(|index| Node::new(index, &plan, &mut rng, exact)).collect();
-        let judges = Judges::new(plan.replicas, plan.durability == Durability::Disk);
+        let judges = Judges::new(plan.replicas, plan.durability == Durability::Disk, plan.height);
         let clients = (0..plan.load.clients)
             .map(|index| Client::new(index, plan.load, plan.replicas, plan.faults.clients, rng.fork()))
             .collect::<Vec<_>>();
@@ -145,6 +147,10 @@ impl World {
     }
 
     fn prepare(&mut self) {
+        if self.plan.height != Height::NOTHING {
+            self.plan.height.install(&mut self.nodes, &mut self.rng);
+            self.tally.mark(marks::HIGH);
+        }
         for node in 0..self.plan.replicas {
             let at = self.rng.below(50 * MS);
             self.schedule(at, Event::Start { node });
@@ -199,7 +205,7 @@ impl World {
             self.happen(event)?;
         }
         self.tally.virtual_ns = self.now;
-        self.tally.slots = self.judges.agreed().0;
+        self.tally.slots = self.judges.agreed().0 - self.plan.height.slot.0;
         self.tally.views = self.judges.chain.count() as u64;
         self.judge_end()
     }

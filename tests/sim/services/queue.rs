@@ -196,8 +196,8 @@ fn fitting<'a>(items: impl Iterator<Item = &'a [u8]>, count: usize, each: usize)
 #[derive(Debug, Default)]
 pub struct Queues {
     queues: Vec<Queue>,
-    /// The time of each slot, from slot 1.
-    times: Vec<GroupTime>,
+    /// The time of each slot.
+    times: BTreeMap<Slot, GroupTime>,
     last_receipt: u64,
     /// Whom an answer was found for in this slot, and what it is.
     answers: Vec<(Asker, Expected)>,
@@ -209,7 +209,7 @@ fn moment(now: GroupTime, ms: u64) -> Option<GroupTime> {
 
 impl Queues {
     fn now(&self) -> GroupTime {
-        *self.times.last().expect("a slot is being applied")
+        *self.times.last_key_value().expect("a slot is being applied").1
     }
 
     fn end(&mut self, slot: Slot, index: usize, at: GroupTime, end: End) {
@@ -431,7 +431,7 @@ impl Queues {
     }
 
     fn list(&self, slot: Slot, after: &str) -> Expected {
-        let now = slot.0.checked_sub(1).map_or(GroupTime(0), |index| self.times[index as usize]);
+        let now = self.times.get(&slot).copied().unwrap_or(GroupTime(0));
         let mut rows: Vec<&Queue> =
             self.queues.iter().filter(|queue| queue.exists_at(slot) && queue.label.as_str() > after).collect();
         rows.sort_by(|a, b| a.label.cmp(&b.label));
@@ -460,7 +460,7 @@ impl Queues {
 
 impl Naive for Queues {
     fn begin(&mut self, slot: Slot, now: GroupTime) {
-        self.times.push(now);
+        self.times.insert(slot, now);
         for _ in 0..MOMENTS_STEP {
             let living = self.queues.iter().enumerate().filter(|(_, queue)| queue.destroyed.is_none());
             let ends = living.filter_map(|(index, queue)| queue.next_end().map(|(at, end)| (at, index, end)));
