@@ -53,6 +53,8 @@ pub enum Hold {
     ActivePrimary(ReplicaId),
     /// The voters connected to it can't be a quorum.
     NoQuorum,
+    /// A quorum that it hears is connected without it, and larger than what it could have: it is for them to choose.
+    Outnumbered,
     /// The policy does not allow the view that could be.
     NotAllowed,
     /// The view that could be is the one that is.
@@ -64,7 +66,7 @@ pub enum Hold {
 impl Hold {
     /// Whether a replica that waits for this long enough calls itself secondary: the change is due, and can't be.
     pub fn makes_secondary(&self) -> bool {
-        matches!(self, Hold::NoQuorum | Hold::NotAllowed)
+        matches!(self, Hold::NoQuorum | Hold::Outnumbered | Hold::NotAllowed)
     }
 }
 
@@ -110,7 +112,29 @@ impl Scene<'_> {
                 around.apart.insert((a.run.id, b.run.id));
             }
         }
+        around.rivals = self.rivals(&around);
         around
+    }
+
+    /// The size of the largest quorum of voters that is connected without this replica, as they say themselves.
+    fn rivals(&self, around: &Surroundings) -> usize {
+        let voters = || self.detect.all_heard(self.now).filter(|p| votes(self.view, p.run) && !p.status.leaving);
+        if voters().all(|p| around.connected.contains_key(&p.run.id)) {
+            return 0;
+        }
+        let mut others = Surroundings::default();
+        for a in voters() {
+            let apart = voters().filter(|b| b.run.id > a.run.id && !a.hears_and_is_heard(b));
+            others.apart.extend(apart.map(|b| (a.run.id, b.run.id)));
+        }
+        let runs: Vec<Run> = voters().map(|p| p.run).collect();
+        let largest = next_members(&runs, std::iter::empty(), &others);
+        let ranks = Ranks::of(largest.iter().filter_map(|run| self.view.rank_of(run.id)));
+        if is_quorum(self.view, ranks) {
+            largest.len()
+        } else {
+            0
+        }
     }
 
     /// Whether all is as it should be, and nothing further need be asked: every member is here, hears all others and
@@ -217,9 +241,12 @@ impl Scene<'_> {
         if !self.could_be_quorum(around) {
             return Err(Hold::NoQuorum);
         }
+        let next = self.would_be(around);
+        if around.rivals > next.members.iter().filter(|run| votes(self.view, **run)).count() {
+            return Err(Hold::Outnumbered);
+        }
         // What was begun is finished, or nobody who promised ever orders again.
         if self.begun().is_none() {
-            let next = self.would_be(around);
             if next.members.is_empty() || !may_exist(&next) {
                 return Err(Hold::NotAllowed);
             }
@@ -250,14 +277,15 @@ impl Scene<'_> {
         active.iter().find(is_primary).map(|run| run.id)
     }
 
-    /// The proposer of a ballot for this decree that was heard of lately, if its run is still heard: by this replica,
-    /// and then it must hear a quorum itself, or by a voter connected to this one. Whoever is deaf can ask for ever.
+    /// The proposer of a ballot for this decree that was heard of lately, if its run is still heard and nobody
+    /// complains of it: by this replica, and then it must hear a quorum itself, or by a voter connected to this one.
+    /// Whoever is deaf can ask for ever.
     fn live_ballot(&self, around: &Surroundings) -> Option<ReplicaId> {
         let (ballot, at) = self.change.live_ballot()?;
         let run = Run { id: ballot.id, birth: ballot.birth, incarnation: ballot.incarnation };
         let fresh = self.now.since_ns(at) < self.detect.suspect_after_ns();
-        let lists = |voter: &Run| self.peer(voter.id).is_some_and(|p| p.run == run || p.status.heard.lists(run));
-        let heard = match self.peer(run.id).filter(|p| p.run == run) {
+        let lists = |voter: &Run| self.peer(voter.id).is_some_and(|p| p.status.heard.lists(run));
+        let heard = match self.peer(run.id).filter(|p| p.run == run && self.detect.complains_of(run).is_none()) {
             Some(proposer) => self.hears_a_quorum(proposer),
             None => self.voters(around).any(|voter| lists(&voter)),
         };

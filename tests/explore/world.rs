@@ -289,6 +289,8 @@ impl World {
             connected: here.clone().map(|k| (self.nodes[k].run.id, self.nodes[k].run)).collect(),
             apart: apart.map(|(a, b)| (self.nodes[a].run.id, self.nodes[b].run.id)).collect(),
             joining: outsiders.map(|k| self.nodes[k].run.id).collect(),
+            // Links are cut both ways: whom it hears it is connected with.
+            rivals: 0,
         }
     }
 

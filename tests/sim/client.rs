@@ -63,6 +63,8 @@ pub struct Client {
     session: Option<SessionId>,
     current: Option<(ClientId, Stage)>,
     connections: u64,
+    /// Of which so many were for earlier sessions: what still comes on them is of no use.
+    past: u64,
     to_do: u32,
     issue_at: Nanos,
     next: u64,
@@ -99,6 +101,7 @@ impl Client {
             session: None,
             current: None,
             connections: 0,
+            past: 0,
             to_do: load.requests,
             issue_at: 0,
             next: 1,
@@ -342,7 +345,8 @@ impl Client {
         judges: &mut Judges,
         tally: &mut Tally,
     ) {
-        if self.dead {
+        let number = connection.0 & u64::from(u32::MAX);
+        if self.dead || number <= self.past {
             return;
         }
         if self.faulty && self.rng.chance(10_000) {
@@ -429,6 +433,7 @@ impl Client {
         tally.fault("session expired");
         self.leave();
         self.session = None;
+        self.past = self.connections;
         self.token = self.rng.next_u64();
         (self.next, self.seen, self.old) = (1, 0, None);
         self.answered.clear();

@@ -111,7 +111,7 @@ impl World {
     /// led to a view that needs more than those who were healed: then all are.
     pub fn look(&mut self) -> Result<(), String> {
         self.over = self.unfinished().is_none();
-        self.tally.settled_ns_max = self.now - self.healed_at;
+        self.tally.settled.0 = self.now - self.healed_at;
         // Whoever went to a replica that is left to its fate since then must not wait there for ever.
         for index in (0..self.clients.len()).filter(|&index| self.is_lost(&self.clients[index])).collect::<Vec<_>>() {
             self.clients[index].calm(true);

@@ -40,6 +40,7 @@ fn run(seed: u64, trace: Trace, flip: bool) -> Outcome {
         Ok(Err(rule)) => Some(format!("{rule} (at {:.6} ms)", world.now as f64 / 1e6)),
         Err(_) => Some(format!("panic: {}", PANIC.with(|text| text.borrow().clone()))),
     };
+    world.tally.settled.1 = seed;
     Outcome { hash: world.trace.hash(), tally: std::mem::take(&mut world.tally), failure }
 }
 
@@ -106,7 +107,8 @@ fn report(tally: &Tally, ran: u64, elapsed: f64, jobs: usize) {
         "{} events, {} datagrams, {} views, {} slots, {} answers, {} reads",
         tally.steps, tally.datagrams, tally.views, tally.slots, tally.answers, tally.reads
     );
-    println!("at the latest {:.2} s after the last fault all was answered", tally.settled_ns_max as f64 / 1e9);
+    let (settled_ns, seed) = tally.settled;
+    println!("at the latest {:.2} s after the last fault all was answered, by {seed}", settled_ns as f64 / 1e9);
     let list = |counts: &std::collections::BTreeMap<&str, u64>| {
         counts.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
     };

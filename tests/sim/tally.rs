@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::clock::Nanos;
+
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub faults: BTreeMap<&'static str, u64>,
@@ -13,8 +15,8 @@ pub struct Tally {
     pub reads: u64,
     pub datagrams: u64,
     pub virtual_ns: u64,
-    /// The longest time any run took from its last fault until all was answered and all agreed (I9).
-    pub settled_ns_max: u64,
+    /// The longest time any run took from its last fault until all was answered and all agreed (I9), and its seed.
+    pub settled: (Nanos, u64),
 }
 
 impl Tally {
@@ -36,6 +38,6 @@ impl Tally {
         self.reads += other.reads;
         self.datagrams += other.datagrams;
         self.virtual_ns += other.virtual_ns;
-        self.settled_ns_max = self.settled_ns_max.max(other.settled_ns_max);
+        self.settled = self.settled.max(other.settled);
     }
 }

@@ -41,6 +41,9 @@ pub struct Surroundings {
     pub apart: BTreeSet<(ReplicaId, ReplicaId)>,
     /// Outsiders that have caught up and ask to join.
     pub joining: BTreeSet<ReplicaId>,
+    /// How many voters it hears, connected with it or not, that are connected with each other and a quorum without it;
+    /// 0 where there are none.
+    pub rivals: usize,
 }
 
 impl Surroundings {

@@ -318,6 +318,26 @@ fn a_ballot_of_one_that_hears_no_quorum_is_not_waited_for() {
 }
 
 #[test]
+fn a_larger_quorum_that_is_connected_without_it_is_left_to_choose() {
+    // 1 and 2 hear each other and not 3, which hears both.
+    let mut bench = Bench::of(3, 3);
+    bench.says(run_of(2), &runs(&[1]), |_| {});
+    assert_eq!(bench.may(), Ok(Why::Apart(id(2), id(3))), "{{1,3}} is as good as {{1,2}}");
+    bench.says(run_of(1), &runs(&[2]), |_| {});
+    assert!(bench.may().is_err_and(|hold| hold == Hold::NoQuorum && hold.makes_secondary()));
+    // Four of five are connected without 5, which is connected with 4 alone, or with two: that could be a quorum.
+    for (alone, hold) in [(&[1, 2, 3][..], Hold::NoQuorum), (&[1, 2], Hold::Outnumbered)] {
+        let mut bench = Bench::of(5, 5);
+        alone.iter().for_each(|&id| bench.says(run_of(id), &runs(&[1, 2, 3, 4]), |_| {}));
+        assert_eq!(bench.may(), Err(hold));
+        assert!(hold.makes_secondary());
+        // Of those that leave nobody is left to choose.
+        [1, 2, 3].iter().for_each(|&id| bench.says(run_of(id), &runs(&[1, 2, 3, 4]), |s| s.leaving = true));
+        assert_ne!(bench.may(), Err(Hold::Outnumbered));
+    }
+}
+
+#[test]
 fn an_attempt_of_its_own_is_left_alone() {
     let mut bench = Bench::of(3, 3);
     bench.pass(SUSPECT_NS, &runs(&[2, 3]));
@@ -453,6 +473,15 @@ quickcheck::quickcheck! {
             around_a != around_b || choice(a) == choice(b)
         };
         replicas.iter().all(fine) && replicas.iter().all(|a| replicas.iter().all(|b| agree(a, b)))
+    }
+
+    /// Whatever links are cut: whoever leaves it to others leaves it to those who may, or have nothing to change.
+    fn who_is_outnumbered_leaves_it_to_somebody(links: Vec<(u8, u8)>) -> bool {
+        let cuts: Vec<(u8, u8)> = links.into_iter().map(|(a, b)| (a % 6 + 1, b % 6 + 1)).collect();
+        let replicas = cut(6, &cuts);
+        let goes_on = |bench: &Bench| matches!(bench.may(), Ok(_) | Err(Hold::NothingNew | Hold::NotDue));
+        let leaves_it = |bench: &Bench| bench.may() == Err(Hold::Outnumbered);
+        !replicas.iter().any(leaves_it) || replicas.iter().any(goes_on)
     }
 }
 
