@@ -112,6 +112,8 @@ impl SegmentHeader {
 pub struct Writer {
     tail: Tail,
     segment_bytes: u64,
+    /// The next record begins a segment.
+    turns: bool,
     /// Slot and ordinal of the records not known durable, both rising; what was voided is not among them.
     unsynced: VecDeque<(Slot, u64)>,
 }
@@ -121,7 +123,12 @@ impl Writer {
     pub fn new(tail: Option<Tail>, segment_bytes: u64) -> Writer {
         let tail = tail.unwrap_or(Tail::FIRST);
         // What was found is durable once the replica says so of its last slot.
-        Writer { tail, segment_bytes, unsynced: VecDeque::from([(tail.slot, tail.ordinal)]) }
+        Writer { tail, segment_bytes, turns: false, unsynced: VecDeque::from([(tail.slot, tail.ordinal)]) }
+    }
+
+    /// The next record begins a segment: it is found there though what is before it counts no more.
+    pub fn turn(&mut self) {
+        self.turns = true;
     }
 
     /// Where the next record goes if it fits.
@@ -140,7 +147,8 @@ impl Writer {
         out: &mut Vec<LogWrite>,
     ) -> Place {
         let length = record::encoded_len(record, operations) as u64;
-        if self.tail.offset != 0 && self.tail.offset + length > self.segment_bytes {
+        let turns = std::mem::take(&mut self.turns) || self.tail.offset + length > self.segment_bytes;
+        if self.tail.offset != 0 && turns {
             self.tail.segment.0 += 1;
             self.tail.offset = 0;
         }

@@ -154,6 +154,10 @@ impl Guests {
             ToReplica::Hello { version: VERSION }.encode(&mut own);
             hand_over(Input::Frame { client, frame: &own[4..] });
         }
+        // What is opened is spoken for from then on: whatever is asked next names its session again.
+        if subject.0 == kind::OPEN {
+            guest.session = None;
+        }
         let session = (request.session, request.keep);
         if subject.0 == kind::REQUEST && guest.session != Some(session) {
             guest.session = Some(session);
@@ -197,6 +201,9 @@ impl Guests {
             let whole = &rest[..taken];
             rest = &rest[taken..];
             let Ok(told) = ToClient::decode(frame) else { continue };
+            if matches!(told, ToClient::Opened { .. }) {
+                guest.session = None;
+            }
             let subject = answered(&told);
             let Some(at) = guest.pending.iter().position(|(pending, _)| *pending == subject) else {
                 self.counters.unasked += 1;
@@ -410,6 +417,107 @@ mod tests {
             handed(&mut guests, 1, here(1), &request(number, 100));
         }
         assert!(guests.table[&here(1)].pending.len() <= GUEST_PENDING_MAX);
+    }
+
+    /// The door behind the table, and a state to which all is applied.
+    struct Behind {
+        guests: Guests,
+        door: crate::replica::door::Door,
+        machine: crate::replica::machine::Machine,
+        /// The sessions under which requests were let in.
+        asked: Vec<SessionId>,
+    }
+
+    impl Behind {
+        fn new() -> Behind {
+            let (door, machine) = (crate::replica::door::Door::new(1), crate::replica::machine::Machine::new());
+            Behind { guests: Guests::new(false), door, machine, asked: Vec::new() }
+        }
+
+        fn say(&mut self, session: SessionId, frame: &ToReplica<'_>) {
+            let Behind { guests, door, asked, .. } = self;
+            guests.on_datagram(Time(1), here(1), &datagram(session, frame, 500), true, |input| {
+                let Input::Frame { client, frame } = input else { panic!("{input:?}") };
+                match ToReplica::decode(frame).expect("checked") {
+                    ToReplica::Hello { version } => assert!(door.hello(client, version, ClusterId(1), ReplicaId(1))),
+                    ToReplica::Open { token } => door.open(client, token, 1000),
+                    ToReplica::Use { session, keep } => door.use_session(client, session, keep),
+                    ToReplica::Request { .. } => asked.push(door.session_of(client).expect("it has one")),
+                    other => panic!("{other:?}"),
+                }
+            });
+        }
+
+        fn open(&mut self, token: u64) {
+            self.say(SessionId::NONE, &ToReplica::Open { token });
+        }
+
+        /// The session under which the request is let in.
+        fn request(&mut self, session: SessionId, number: u64) -> SessionId {
+            let (number, seen) = (RequestNumber(number), RequestNumber(0));
+            self.say(session, &ToReplica::Request { number, seen, operation: b"x" });
+            *self.asked.last().expect("it was let in")
+        }
+
+        /// Applies all that is packed; gives what was opened.
+        fn apply(&mut self) -> Option<SessionId> {
+            let (mut operations, mut replies) = (Vec::new(), crate::replica::machine::Replies::default());
+            while let Some(packed) = self.door.next_packed() {
+                operations.extend(packed);
+            }
+            let slot = self.machine.applied().next();
+            self.machine.apply(slot, crate::types::GroupTime(slot.0), &operations, &mut replies);
+            self.door.answer(&replies);
+            let (mut out, mut opened) = (Vec::new(), None);
+            self.door.take_unsent(&mut out);
+            for (client, bytes) in out {
+                self.guests.queue(client, &bytes);
+                let mut rest = &bytes[..];
+                while let Ok(Some((frame, taken))) = first_frame(rest) {
+                    if let Ok(ToClient::Opened { session, .. }) = ToClient::decode(frame) {
+                        opened = Some(session);
+                    }
+                    rest = &rest[taken..];
+                }
+            }
+            opened
+        }
+    }
+
+    /// A datagram names its session itself, and is executed in no other.
+    #[test]
+    fn a_late_copy_of_an_opening_moves_no_request_to_another_session() {
+        let mut behind = Behind::new();
+        behind.open(7);
+        let seven = behind.apply().expect("opened");
+        behind.open(8);
+        let eight = behind.apply().expect("opened");
+        assert_eq!(behind.request(eight, 1), eight);
+        // The network brings the first opening again.
+        behind.open(7);
+        behind.apply();
+        assert_eq!((behind.request(eight, 2), seven == eight), (eight, false));
+    }
+
+    #[test]
+    fn an_opening_asked_for_again_moves_no_request_to_its_session() {
+        let mut behind = Behind::new();
+        behind.open(7);
+        behind.apply().expect("opened");
+        // Another replica was asked as well, and answered first.
+        assert_eq!(behind.request(SESSION, 1), SESSION);
+        behind.open(7);
+        assert_eq!(behind.request(SESSION, 2), SESSION);
+    }
+
+    #[test]
+    fn an_opening_that_comes_about_late_moves_no_request_to_its_session() {
+        let mut behind = Behind::new();
+        behind.open(7);
+        // Another replica was asked as well, and answered first.
+        assert_eq!(behind.request(SESSION, 1), SESSION);
+        behind.apply().expect("opened");
+        assert_eq!(behind.request(SESSION, 2), SESSION);
     }
 
     quickcheck! {

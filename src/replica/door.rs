@@ -29,6 +29,8 @@ struct Guest {
     spoke: bool,
     /// The last session that was opened on this connection, and the token it was asked for with.
     opened: Option<(u64, SessionId)>,
+    /// It named a session since the opening that is under way was asked for: the opening is told, and changes nothing.
+    named: bool,
     /// The lowest request that was refused and has not come again.
     refused: Option<RequestNumber>,
     unsent: Vec<u8>,
@@ -124,6 +126,7 @@ impl Door {
             return self.say(client, &ToClient::Opened { token, session });
         }
         self.opening.insert(token, client);
+        self.guests.entry(client).or_default().named = false;
         let mut operation = Vec::new();
         SessionOperation::Open.encode(&mut operation);
         self.pack(SessionId::NONE, RequestNumber(token), RequestNumber(0), &operation, message_bytes);
@@ -137,7 +140,7 @@ impl Door {
         }
         if let Some(guest) = self.guests.get_mut(&client) {
             (guest.session, guest.refused) = (Some(session), None);
-            (guest.attaches, guest.keep) = (true, keep);
+            (guest.attaches, guest.keep, guest.named) = (true, keep, true);
         }
     }
 
@@ -199,7 +202,9 @@ impl Door {
         self.pack(session, number, seen, operation, message_bytes);
         if *operation == [service::SESSION, 2] {
             // It leaves in order: nothing is to be said of it when its connection ends.
-            self.guests.entry(client).or_default().attach = None;
+            let guest = self.guests.entry(client).or_default();
+            guest.attach = None;
+            guest.opened.take_if(|(_, opened)| *opened == session);
         }
     }
 
@@ -338,9 +343,16 @@ impl Door {
         match split(reply.answer) {
             Ok((Code::Ok, fields)) => {
                 let session = session(&mut Reader::new(fields)).expect("the machine writes whole session ids");
-                self.use_session(client, session, false);
+                if self.guests.get(&client).is_some_and(|guest| guest.named) {
+                    // Nobody speaks for it: it ends after a grace, unless somebody will.
+                    self.attendance.lose(session, token);
+                } else {
+                    self.use_session(client, session, false);
+                    let guest = self.guests.get_mut(&client).expect("asked above");
+                    (guest.attach, guest.attaches, guest.named) = (Some(token), false, false);
+                }
                 let guest = self.guests.get_mut(&client).expect("asked above");
-                (guest.attach, guest.attaches, guest.opened) = (Some(token), false, Some((token, session)));
+                guest.opened = Some((token, session));
                 self.say(client, &ToClient::Opened { token, session });
             }
             Ok((code, text)) => {
@@ -553,6 +565,30 @@ mod tests {
         bench.apply();
         assert_eq!(bench.heard(), [said(A, "opened 70")]);
         assert!(bench.door.session_of(A).is_ok_and(|session| session != first));
+    }
+
+    /// The last word of a connection counts.
+    #[test]
+    fn a_session_named_behind_an_opening_under_way_is_the_one_that_is_spoken_for() {
+        let mut bench = Bench::default();
+        let other = bench.opened(B);
+        assert!(bench.door.hello(A, VERSION, ClusterId(1), ReplicaId(1)));
+        bench.door.open(A, A.0, ROOM);
+        bench.door.use_session(A, other, false);
+        bench.apply();
+        assert_eq!(bench.door.session_of(A), Ok(other));
+    }
+
+    /// A session that was ended on this connection is not told as one that is open.
+    #[test]
+    fn an_opening_behind_the_end_of_its_session_is_another() {
+        let mut bench = Bench::default();
+        let first = bench.opened(A);
+        bench.door.request(A, first, RequestNumber(1), RequestNumber(0), &[0, 2], ROOM);
+        bench.apply();
+        bench.door.open(A, A.0, ROOM);
+        bench.apply();
+        assert_ne!(bench.door.session_of(A), Ok(first));
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl Replica {
         let machine = match state.and_then(Machine::restore) {
             Ok(machine) if (machine.applied(), machine.digest()) == (snapshot.slot, snapshot.digest) => machine,
             _ => {
+                self.follow.stop();
                 let text = format!("the state of slot {} that another replica sent makes no sense", snapshot.slot);
                 return out.notes.push((Level::Warning, text));
             }

@@ -47,8 +47,12 @@ impl Journal {
         let Resume { end, digest, time, void_through, .. } = *resume;
         let mut index = found.index.clone();
         index.forget_through(void_through);
+        let mut writer = Writer::new(found.tail, segment_bytes);
+        if void_through == end {
+            writer.turn();
+        }
         Journal {
-            writer: Writer::new(found.tail, segment_bytes),
+            writer,
             index,
             next: WriteNumber(1),
             logged: end,
@@ -66,6 +70,7 @@ impl Journal {
     pub fn begin_behind(&mut self, slot: Slot, digest: Digest, time: GroupTime) {
         (self.logged, self.digest, self.time) = (slot, digest, time);
         self.index.begin_anew();
+        self.writer.turn();
         match self.under_way.back().copied() {
             None => self.synced = slot,
             Some((last, _)) => {

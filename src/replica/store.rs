@@ -315,6 +315,46 @@ mod tests {
         }
     }
 
+    /// Slots 10 to 20 were denied, and cut in memory only. A state of slot 14 was taken over, the log went on
+    /// behind it without a gap (the denied records up to 14 stay live on the disk), and an own snapshot was made since.
+    #[test]
+    fn what_a_state_made_void_stays_void_behind_a_newer_snapshot() {
+        let mut keeper = Keeper::new();
+        keeper.log(1..=20, b"own history");
+        let (digest, time) = keeper.digests[&9];
+        keeper.journal.cut(crate::wire::change::LogEnd { slot: Slot(9), digest, time });
+        let other = at(14, Digest(77), GroupTime(5));
+        keeper.journal.begin_behind(other.slot, other.digest, other.time);
+        assert_eq!(keeper.journal.locate(Slot(12)), None, "in this life it is served to nobody");
+        keeper.log(15..=40, b"the other's");
+        let newer = keeper.snapshot(30);
+        for snapshot in [&other, &newer] {
+            let resume = keeper.resume(Some(snapshot)).expect("whole");
+            let journal = Journal::new(&found(&keeper.disk), &resume, SEGMENT_BYTES);
+            assert_eq!(resume.end, Slot(40));
+            for slot in 10..=14 {
+                assert_eq!(journal.locate(Slot(slot)), None, "slot {slot}, behind the snapshot of {}", snapshot.slot);
+            }
+        }
+    }
+
+    /// A state of exactly the slot where the own log ended on the disk. What was logged behind it is live, and
+    /// a source must find it: it has no snapshot beyond it, and says "later" to whoever has the state's slot or more.
+    #[test]
+    fn what_follows_a_state_at_the_log_s_own_end_is_found_again() {
+        for own in [20, 21, 22, 23, 24, 25] {
+            let mut keeper = Keeper::new();
+            keeper.log(1..=own, b"own history");
+            let other = at(own, Digest(77), GroupTime(5));
+            keeper.journal.begin_behind(other.slot, other.digest, other.time);
+            keeper.log(own + 1..=own + 3, b"the other's");
+            let resume = keeper.resume(Some(&other)).expect("whole");
+            let journal = Journal::new(&found(&keeper.disk), &resume, SEGMENT_BYTES);
+            assert_eq!(resume.end, Slot(own + 3));
+            assert_ne!(journal.locate(Slot(own + 1)), None, "behind the state of slot {own}");
+        }
+    }
+
     #[test]
     fn a_record_that_does_not_follow_is_an_error() {
         let mut keeper = Keeper::new();

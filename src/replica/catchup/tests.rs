@@ -23,6 +23,8 @@ use crate::wire::view::{Policy, View};
 use quickcheck::quickcheck;
 use std::collections::{BTreeMap, VecDeque};
 
+mod denied;
+
 const ME: ReplicaId = ReplicaId(1);
 
 /// What all replicas have ordered: one record for each slot from 1, and the view that it leads to.
