@@ -249,3 +249,28 @@ fn is_function(line: &str) -> bool {
     let qualifiers = ["pub", "pub(crate)", "pub(super)", "const", "unsafe", "extern", "\"C\"", "async"];
     words.find(|word| !qualifiers.contains(word)) == Some("fn")
 }
+
+/// What `failures.md` names between backquotes or quotation marks is there: a function, a transcript, or a word of the
+/// simulator or of the broken variants.
+#[test]
+fn the_failures_of_others_are_tried() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let table = fs::read_to_string(root.join("failures.md")).expect("part of the sources");
+    let sources = sources();
+    let exists = |name: &str| {
+        let (function, literal) = (format!("fn {name}("), format!("\"{name}\""));
+        let named = |source: &Source| source.text.contains(&function) || source.text.contains(&literal);
+        root.join("transcripts").join(format!("{name}.txt")).exists() || sources.iter().any(named)
+    };
+    let (mut complaints, mut names) = (Vec::new(), 0);
+    for (number, line) in numbered(&table).filter(|(_, line)| line.starts_with("| ") && line.contains(['`', '"'])) {
+        for name in ['`', '"'].iter().flat_map(|&mark| line.split(mark).skip(1).step_by(2)) {
+            names += 1;
+            if !exists(name) {
+                complaints.push(format!("tests/failures.md:{number}: there is no {name}"));
+            }
+        }
+    }
+    complain(&complaints);
+    assert!(names > 80, "only {names} names were found");
+}
