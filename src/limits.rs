@@ -144,6 +144,8 @@ pub const PENDING_BYTES_MAX: usize = 1 << 20;
 /// Sizes a datagram may have (UDP payload bytes), smallest first. It begins at `DATAGRAM_FIRST`, grows after an
 /// answered probe and shrinks after repeated NACKs.
 pub const DATAGRAM_SIZES: [usize; 7] = [508, 1200, 1452, 4052, 8952, 16_384, 61_440];
+/// A member's clock may run slower than another's by one part in so many.
+pub const CLOCK_TOLERANCE: u64 = 16;
 /// Where a datagram's size begins: an index of `DATAGRAM_SIZES`.
 pub const DATAGRAM_FIRST: usize = 1;
 /// No datagram is longer.

@@ -29,6 +29,12 @@ impl Clock {
         self.offset_ns = self.offset_ns.max(difference(time, now));
     }
 
+    /// This member did not run for so long, or its clock leapt ahead: it cannot tell. Others know what time it is; the
+    /// next of their orders tells.
+    pub fn slept(&mut self, ns: u64) {
+        self.offset_ns = self.offset_ns.saturating_sub_unsigned(ns);
+    }
+
     /// Group time as this member's clock has it.
     pub fn at(&self, now: Time) -> GroupTime {
         GroupTime(now.0.saturating_add_signed(self.offset_ns))
@@ -83,6 +89,16 @@ mod tests {
         assert_eq!(clock.at(Time(15)), GroupTime(1005));
         assert_eq!(clock.when(GroupTime(1005)), Time(15));
         assert_eq!(clock.when(GroupTime(1)), Time(0), "long ago");
+    }
+
+    #[test]
+    fn a_leap_of_its_own_does_not_count() {
+        let mut clock = Clock::new(GroupTime(1000), Time(0));
+        clock.slept(3600);
+        assert_eq!((clock.at(Time(3601)), clock.when(GroupTime(1001))), (GroupTime(1001), Time(3601)));
+        clock.on_order(GroupTime(4000), Time(3602));
+        assert_eq!(clock.at(Time(3602)), GroupTime(4000), "the others did not sleep");
+        clock.slept(u64::MAX);
     }
 
     #[test]

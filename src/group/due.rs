@@ -112,15 +112,16 @@ impl Scene<'_> {
                 around.apart.insert((a.run.id, b.run.id));
             }
         }
-        around.rivals = self.rivals(&around);
+        around.outnumbered = self.is_outnumbered(&around);
         around
     }
 
-    /// The size of the largest quorum of voters that is connected without this replica, as they say themselves.
-    fn rivals(&self, around: &Surroundings) -> usize {
+    /// Whether the largest set of voters that is connected without this replica, as they say themselves, is a quorum,
+    /// and larger than the largest with it.
+    fn is_outnumbered(&self, around: &Surroundings) -> bool {
         let voters = || self.detect.all_heard(self.now).filter(|p| votes(self.view, p.run) && !p.status.leaving);
         if voters().all(|p| around.connected.contains_key(&p.run.id)) {
-            return 0;
+            return false;
         }
         let mut others = Surroundings::default();
         for a in voters() {
@@ -130,11 +131,8 @@ impl Scene<'_> {
         let runs: Vec<Run> = voters().map(|p| p.run).collect();
         let largest = next_members(&runs, std::iter::empty(), &others);
         let ranks = Ranks::of(largest.iter().filter_map(|run| self.view.rank_of(run.id)));
-        if is_quorum(self.view, ranks) {
-            largest.len()
-        } else {
-            0
-        }
+        let own: Vec<Run> = self.voters(around).filter(|run| !self.is_leaving(*run)).collect();
+        is_quorum(self.view, ranks) && largest.len() > next_members(&own, std::iter::empty(), around).len()
     }
 
     /// Whether all is as it should be, and nothing further need be asked: every member is here, hears all others and
@@ -241,12 +239,12 @@ impl Scene<'_> {
         if !self.could_be_quorum(around) {
             return Err(Hold::NoQuorum);
         }
-        let next = self.would_be(around);
-        if around.rivals > next.members.iter().filter(|run| votes(self.view, **run)).count() {
+        if around.outnumbered {
             return Err(Hold::Outnumbered);
         }
         // What was begun is finished, or nobody who promised ever orders again.
         if self.begun().is_none() {
+            let next = self.would_be(around);
             if next.members.is_empty() || !may_exist(&next) {
                 return Err(Hold::NotAllowed);
             }

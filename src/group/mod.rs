@@ -135,6 +135,8 @@ pub struct Group {
     /// Later runs of those that spoke as an earlier one.
     outrun: BTreeSet<Run>,
     damping: Damping,
+    /// The newest view that was learned of.
+    ended: Option<View>,
     patience: Patience,
     /// Members-to-be that an attempt of this replica's waits for, and since when it is these.
     awaited: (Vec<Run>, Time),
@@ -175,6 +177,7 @@ impl Group {
             told: BTreeMap::new(),
             outrun: BTreeSet::new(),
             damping: Damping::default(),
+            ended: None,
             patience: Patience::default(),
             awaited: (Vec::new(), Time(0)),
             verdicts: Vec::new(),
@@ -511,7 +514,7 @@ impl Group {
         }
         self.extra.clear();
         for (to, frame) in std::mem::take(&mut self.saying) {
-            self.parts.put(&mut self.packets, Dest::one(to), DATAGRAM_SIZES[1], &frame);
+            self.parts.put(&mut self.packets, Dest::one(to), &frame);
         }
         let probes = self.detect.take_probes();
         if heartbeat {

@@ -12,7 +12,7 @@ use crate::group::packets::Packets;
 use crate::group::path::Path;
 use crate::group::resend::{Piece, Resend};
 use crate::group::window::{Message, Order, Useless, Window};
-use crate::limits::{HEADER_ROOM_BYTES, NACK_SPAN_MAX, SILENT_NS, SLOTS_MAX};
+use crate::limits::{CLOCK_TOLERANCE, HEADER_ROOM_BYTES, NACK_SPAN_MAX, SILENT_NS, SLOTS_MAX};
 use crate::marks;
 use crate::rng::Rng;
 use crate::types::Dest;
@@ -303,7 +303,10 @@ impl Regular {
             (if rank == self.rank { whole.min(self.flow.sent()) } else { whole }) > last.cuts.of(rank)
         };
         let operation = (0..self.n()).any(|k| waits(Rank(k as u8)));
-        let tick = due.is_some_and(|due| last.time < due && due <= self.clock.at(now));
+        let at = self.clock.at(now);
+        // Since the last slot the sequencer's clock may have run slower than this one.
+        let surely = GroupTime(at.0 - at.0.saturating_sub(last.time.0) / CLOCK_TOLERANCE);
+        let tick = due.is_some_and(|due| last.time < due && due <= surely);
         ((operation || tick) && self.commit.known_anywhere() < slot).then_some(slot)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::group::packets::Packets;
-use crate::limits::{CHANGE_PARTS_MAX, HEADER_ROOM_BYTES};
+use crate::limits::{CHANGE_PARTS_MAX, DATAGRAM_SIZES, HEADER_ROOM_BYTES};
 use crate::types::{Dest, ReplicaId};
 use crate::wire::change::ChangeFrame;
 use crate::wire::datagram::Frame;
@@ -28,8 +28,16 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Puts a frame into datagrams of at most `limit` bytes.
-    pub fn put(&mut self, packets: &mut Packets, dest: Dest, limit: usize, frame: &ChangeFrame) {
+    /// Whether the next frame goes in datagrams of the smallest size: a quarter do, in an order that keeps step with
+    /// no repetition (the fraction of multiples of the golden ratio).
+    fn goes_small(&self) -> bool {
+        self.next.wrapping_add(1).wrapping_mul(0x9e37_79b9) >> 30 == 3
+    }
+
+    /// Puts a frame into datagrams. What is long goes in few large ones, which heavy loss spares, or now and then in
+    /// small ones, which pass wherever anything does: all of it is said again until it is answered.
+    pub fn put(&mut self, packets: &mut Packets, dest: Dest, frame: &ChangeFrame) {
+        let limit = DATAGRAM_SIZES[usize::from(!self.goes_small())];
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
         let (number, total) = (self.next, bytes.len() as u16);
@@ -84,13 +92,20 @@ mod tests {
 
     /// A frame with a view of so many replicas, as datagrams of at most 508 bytes.
     fn datagrams(sender: &mut Parts, replicas: u8) -> (ChangeFrame, Vec<Vec<u8>>) {
+        while !sender.goes_small() {
+            sender.next += 1;
+        }
+        sent(sender, replicas)
+    }
+
+    fn sent(sender: &mut Parts, replicas: u8) -> (ChangeFrame, Vec<Vec<u8>>) {
         let mut view = view_of(replicas, replicas, Policy::Dynamic);
         view.book.iter_mut().for_each(|entry| entry.address = format!("replica-{}.example:7400", entry.id));
         let frame = ChangeFrame::Install { view };
         let run = Run { id: FROM, ..Run::default() };
         let (status, mut packets, mut out) = (Status::default(), Packets::new(), Vec::new());
         packets.begin(&Header { cluster: ClusterId(1), run, packet: PacketNumber(0), tag: ViewTag(1), status });
-        sender.put(&mut packets, Dest::one(ReplicaId(1)), 508, &frame);
+        sender.put(&mut packets, Dest::one(ReplicaId(1)), &frame);
         packets.finish(&mut out);
         (frame, out.into_iter().map(|(_, bytes)| bytes).collect())
     }
@@ -115,6 +130,20 @@ mod tests {
             whole.extend(take(&mut receiver, datagram));
         }
         assert_eq!(whole, [one.clone(), two, one], "what came again whole is whole again");
+    }
+
+    #[test]
+    fn what_is_said_again_goes_in_small_and_in_large_datagrams_whatever_is_said_between() {
+        for others in 0..8 {
+            let mut sender = Parts::default();
+            let mut sizes: Vec<usize> = Vec::new();
+            for _ in 0..16 {
+                sizes.push(sent(&mut sender, 15).1.iter().map(Vec::len).max().expect("some"));
+                sender.next += others;
+            }
+            let (small, large) = (sizes.iter().min(), sizes.iter().max());
+            assert!(small.is_some_and(|&size| size <= 508) && large.is_some_and(|&size| size > 508), "{sizes:?}");
+        }
     }
 
     #[test]

@@ -83,11 +83,11 @@ impl Group {
     pub fn end_view(&mut self, now: Time, view: &View, applied: Slot) -> Vec<Vec<u8>> {
         self.cluster = view.cluster;
         self.outside_since = self.outside_since.or(Some(now));
-        if let Some(regular) = self.window() {
-            let before = regular.view.clone();
-            let left = |id| self.detect.peer(id).is_some_and(|peer| peer.status.leaving);
-            self.damping.on_view(now, &before, view, &left, self.settings.suspect_after_ns);
-        }
+        // Also of views in which nothing came to be: each that follows the next may be without the same replica.
+        let known = self.ended.replace(view.clone());
+        let before = self.window().map(|regular| regular.view.clone()).or(known).unwrap_or_else(|| view.clone());
+        let left = |id| self.detect.peer(id).is_some_and(|peer| peer.status.leaving);
+        self.damping.on_view(now, &before, view, &left, self.settings.suspect_after_ns);
         match std::mem::replace(&mut self.state, State::Outside) {
             State::Regular(regular) | State::Frozen(regular) => {
                 self.clock = Some(regular.clock);
@@ -206,6 +206,13 @@ impl Group {
         if self.awake > Time(0) && slept_ns > self.settings.suspect_after_ns / 2 {
             self.marks.push(marks::WOKE);
             self.detect.woke(now, slept_ns);
+            match &mut self.state {
+                // Alone its clock is the group's, and nothing wakes it while there is nothing to do.
+                State::Regular(regular) | State::Frozen(regular) if regular.view.members.len() > 1 => {
+                    regular.clock.slept(slept_ns);
+                }
+                _ => {}
+            }
         }
         self.awake = now;
     }

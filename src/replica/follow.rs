@@ -240,6 +240,8 @@ impl Follow {
                 got
             }
             Frame::State { slot, total, offset, bytes, .. } => {
+                // How far it is from the end is known again once all of it is here.
+                goal.committed = None;
                 let whole = goal.on_piece(now, current, (slot, total, offset), bytes, counters);
                 if whole {
                     goal.complete(now, cluster, counters)

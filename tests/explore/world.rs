@@ -290,7 +290,7 @@ impl World {
             apart: apart.map(|(a, b)| (self.nodes[a].run.id, self.nodes[b].run.id)).collect(),
             joining: outsiders.map(|k| self.nodes[k].run.id).collect(),
             // Links are cut both ways: whom it hears it is connected with.
-            rivals: 0,
+            outnumbered: false,
         }
     }
 

@@ -28,7 +28,8 @@ use super::world::{Event, World};
 const SETTLED: Nanos = 205 * MS;
 
 /// What `tell changes` leaves: what is said in a change and by clients, and the replicas' own words.
-const CHANGES: [&str; 15] = [
+const CHANGES: [&str; 16] = [
+    "CHANGE ",
     "PREPARE",
     "PROMISE",
     "REFUSE",

@@ -41,9 +41,8 @@ pub struct Surroundings {
     pub apart: BTreeSet<(ReplicaId, ReplicaId)>,
     /// Outsiders that have caught up and ask to join.
     pub joining: BTreeSet<ReplicaId>,
-    /// How many voters it hears, connected with it or not, that are connected with each other and a quorum without it;
-    /// 0 where there are none.
-    pub rivals: usize,
+    /// A quorum of voters that it hears is connected without it, and larger than what is connected with it.
+    pub outnumbered: bool,
 }
 
 impl Surroundings {

@@ -151,12 +151,12 @@ impl Change {
         }
         let ends = proposal.promises.values().filter(counted).filter(|p| !is_broken("own-base") || p.run == self.me);
         let Some(base) = ends.map(|p| p.end).max() else { return };
-        let members = proposal.members(&e, around);
-        if around.rivals > members.iter().filter(|run| votes(&e, **run)).count() {
-            // A larger quorum is connected without this replica: it is for them to choose.
+        if around.outnumbered {
+            // It is for the others to choose.
             self.proposal = None;
             return;
         }
+        let members = proposal.members(&e, around);
         let value = View {
             epoch: e.epoch.next(),
             ballot: proposal.ballot,

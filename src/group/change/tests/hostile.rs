@@ -27,7 +27,7 @@ fn among(ids: &[u8], apart: &[(u8, u8)]) -> Surroundings {
         connected: ids.iter().map(|&id| (ReplicaId(id), run_of(id))).collect(),
         apart: apart.iter().map(|&(a, b)| (ReplicaId(a), ReplicaId(b))).collect(),
         joining: ids.iter().filter(|&&id| id > 3).map(|&id| ReplicaId(id)).collect(),
-        rivals: 0,
+        outnumbered: false,
     }
 }
 
@@ -505,11 +505,12 @@ fn too_few_are_left_to_choose_from() {
 fn where_a_larger_quorum_is_connected_without_it_the_attempt_is_over() {
     // While 3 asked, 1 ceased to hear it, as 2 had: they are two, and connected. What is bound is completed anyway.
     let accepted = Some((ballot(1, 1), value(1, 1, &[1, 2], 3)));
-    for (rivals, accepted, phase) in [(2, None, None), (1, None, Some(Phase::Sync)), (2, accepted, Some(Phase::Accept))]
+    for (outnumbered, accepted, phase) in
+        [(true, None, None), (false, None, Some(Phase::Sync)), (true, accepted, Some(Phase::Accept))]
     {
         let mut three = Replica::new(3);
         three.propose();
-        three.around = Surroundings { rivals, ..among(&[3], &[]) };
+        three.around = Surroundings { outnumbered, ..among(&[3], &[]) };
         assert_eq!(three.promised(ballot(1, 3), promise_of(3, 5, None)), []);
         three.promised(ballot(1, 3), promise_of(1, 5, accepted));
         assert_eq!(three.phase(), phase);
