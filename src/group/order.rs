@@ -651,6 +651,9 @@ mod tests {
         bench.now = Time(1001);
         assert_eq!(bench.member(1).deadline(Some(due)), Some(Time(1001)));
         assert_eq!(bench.member(0).deadline(Some(due)), None, "slot 1 is not its");
+        let awaited = |bench: &mut Bench, now| bench.member(0).awaited(Time(now), Some(due));
+        assert_eq!(awaited(&mut bench, 1001), None, "the sequencer's clock may be slower than this one");
+        assert_eq!(awaited(&mut bench, 1070), Some(Slot(1)), "but not that much");
         (0..3).for_each(|from| bench.turn(from, Some(due)));
         (0..3).for_each(|from| bench.turn(from, Some(due)));
         assert_eq!(bench.announcers, [Rank(1)], "one of them, from whose turn it is");

@@ -552,6 +552,18 @@ fn what_a_view_denies_is_not_taken_though_it_chains() {
 }
 
 #[test]
+fn how_far_it_is_from_the_end_is_not_known_while_a_state_comes() {
+    let mut world = World::new(9, 40, 20, &[], false);
+    let number = asked(&mut world);
+    let records = Frame::Records { number, committed: Slot(15), end: Slot(15), records: Vec::new() };
+    let state = Frame::State { number, slot: Slot(30), total: 9, offset: 0, bytes: b"the" };
+    for (frame, lag) in [(records, Some(5)), (state, None)] {
+        world.follow.on_frame(world.now, ClusterId(0xc1), None, ReplicaId(2), &frame);
+        assert_eq!(world.follow.lag(), lag);
+    }
+}
+
+#[test]
 fn a_snapshot_of_another_cluster_or_with_a_wrong_byte_is_none() {
     let mut world = World::new(8, 40, 20, &[], false);
     let mut rng = Rng::new(8);
