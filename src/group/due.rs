@@ -4,6 +4,7 @@
 //! had their turn, unless one of the reasons of [`Hold`] keeps it. All of it is judged anew each turn from what is
 //! heard now: nobody is bound by what was due a moment ago.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::group::change::{next_members, votes, Change, Surroundings};
@@ -91,6 +92,12 @@ pub fn ready_to_join(now: Time, view: &View, detect: &Detect) -> Vec<Run> {
     detect.all_heard(now).filter(ready).map(|p| p.run).collect()
 }
 
+/// The pairs of these, sorted by id, that do not hear each other as they say themselves.
+fn apart(peers: &[&Peer]) -> BTreeSet<(ReplicaId, ReplicaId)> {
+    let pairs = peers.iter().enumerate().flat_map(|(k, a)| peers[k + 1..].iter().map(move |b| (a, b)));
+    pairs.filter(|(a, b)| !a.hears_and_is_heard(b)).map(|(a, b)| (a.run.id, b.run.id)).collect()
+}
+
 impl Scene<'_> {
     fn me(&self) -> Run {
         self.detect.me()
@@ -106,12 +113,8 @@ impl Scene<'_> {
         let mut around = Surroundings { joining: self.damping.joining(self.now), ..Surroundings::default() };
         around.connected.insert(self.me().id, self.me());
         let peers: Vec<&Peer> = self.detect.all_connected(self.now).collect();
-        for (k, a) in peers.iter().enumerate() {
-            around.connected.insert(a.run.id, a.run);
-            for b in peers[k + 1..].iter().filter(|b| !a.hears_and_is_heard(b)) {
-                around.apart.insert((a.run.id, b.run.id));
-            }
-        }
+        around.connected.extend(peers.iter().map(|p| (p.run.id, p.run)));
+        around.apart = apart(&peers);
         around.outnumbered = self.is_outnumbered(&around);
         around
     }
@@ -119,16 +122,13 @@ impl Scene<'_> {
     /// Whether the largest set of voters that is connected without this replica, as they say themselves, is a quorum,
     /// and larger than the largest with it.
     fn is_outnumbered(&self, around: &Surroundings) -> bool {
-        let voters = || self.detect.all_heard(self.now).filter(|p| votes(self.view, p.run) && !p.status.leaving);
-        if voters().all(|p| around.connected.contains_key(&p.run.id)) {
+        let stays = |p: &&Peer| votes(self.view, p.run) && !p.status.leaving;
+        let voters: Vec<&Peer> = self.detect.all_heard(self.now).filter(stays).collect();
+        if voters.iter().all(|p| around.connected.contains_key(&p.run.id)) {
             return false;
         }
-        let mut others = Surroundings::default();
-        for a in voters() {
-            let apart = voters().filter(|b| b.run.id > a.run.id && !a.hears_and_is_heard(b));
-            others.apart.extend(apart.map(|b| (a.run.id, b.run.id)));
-        }
-        let runs: Vec<Run> = voters().map(|p| p.run).collect();
+        let others = Surroundings { apart: apart(&voters), ..Surroundings::default() };
+        let runs: Vec<Run> = voters.iter().map(|p| p.run).collect();
         let largest = next_members(&runs, std::iter::empty(), &others);
         let ranks = Ranks::of(largest.iter().filter_map(|run| self.view.rank_of(run.id)));
         let own: Vec<Run> = self.voters(around).filter(|run| !self.is_leaving(*run)).collect();

@@ -62,6 +62,13 @@ pub struct Settings {
     pub receive_buffer_bytes: u32,
 }
 
+impl Settings {
+    /// A loop that did not run for longer was paused: with nothing else to do it runs once a heartbeat.
+    fn pause_ns(&self) -> u64 {
+        (self.suspect_after_ns / 2).max(2 * self.heartbeat_ns)
+    }
+}
+
 /// Where this replica stands towards the views.
 #[derive(Debug)]
 pub enum State {
@@ -136,7 +143,7 @@ pub struct Group {
     outrun: BTreeSet<Run>,
     damping: Damping,
     /// The newest view that was learned of.
-    ended: Option<View>,
+    known: Option<View>,
     patience: Patience,
     /// Members-to-be that an attempt of this replica's waits for, and since when it is these.
     awaited: (Vec<Run>, Time),
@@ -177,7 +184,7 @@ impl Group {
             told: BTreeMap::new(),
             outrun: BTreeSet::new(),
             damping: Damping::default(),
-            ended: None,
+            known: None,
             patience: Patience::default(),
             awaited: (Vec::new(), Time(0)),
             verdicts: Vec::new(),

@@ -84,7 +84,7 @@ impl Group {
         self.cluster = view.cluster;
         self.outside_since = self.outside_since.or(Some(now));
         // Also of views in which nothing came to be: each that follows the next may be without the same replica.
-        let known = self.ended.replace(view.clone());
+        let known = self.known.replace(view.clone());
         let before = self.window().map(|regular| regular.view.clone()).or(known).unwrap_or_else(|| view.clone());
         let left = |id| self.detect.peer(id).is_some_and(|peer| peer.status.leaving);
         self.damping.on_view(now, &before, view, &left, self.settings.suspect_after_ns);
@@ -203,15 +203,14 @@ impl Group {
     /// This replica's own loop did not run for a while: that nobody was heard means nothing.
     pub fn mind_own_pause(&mut self, now: Time) {
         let slept_ns = now.since_ns(self.awake);
-        if self.awake > Time(0) && slept_ns > self.settings.suspect_after_ns / 2 {
+        if self.awake > Time(0) && slept_ns > self.settings.pause_ns() {
             self.marks.push(marks::WOKE);
             self.detect.woke(now, slept_ns);
-            match &mut self.state {
+            if let State::Regular(regular) | State::Frozen(regular) = &mut self.state {
                 // Alone its clock is the group's, and nothing wakes it while there is nothing to do.
-                State::Regular(regular) | State::Frozen(regular) if regular.view.members.len() > 1 => {
+                if regular.view.members.len() > 1 {
                     regular.clock.slept(slept_ns);
                 }
-                _ => {}
             }
         }
         self.awake = now;

@@ -14,6 +14,7 @@ use crate::limits::{RECORD_BYTES_MAX, REPLICAS_MAX, SLOT_BYTES_MAX};
 use crate::log::writer::SegmentNumber;
 use crate::types::{Digest, Epoch, GroupTime, ReplicaId, Slot};
 use crate::wire::codec::{DecodeError, Decoded, Put, Reader};
+use crate::wire::digest::slot_digest;
 
 /// Bytes before a record's vector.
 pub const HEADER_BYTES: usize = 104;
@@ -67,6 +68,14 @@ pub struct RecordView<'a> {
     pub record: Record,
     /// Bundles in delivery order.
     pub operations: &'a [u8],
+}
+
+impl RecordView<'_> {
+    /// Whether this slot's digest follows from the one before it.
+    pub fn follows(&self, before: Digest) -> bool {
+        let Record { slot, time, digest, .. } = self.record;
+        slot_digest(before, slot, time, &[self.operations]) == digest
+    }
 }
 
 /// Where a record stands in its log: what the writer adds, and what tells a record from a leftover.

@@ -48,6 +48,7 @@ impl Journal {
         let mut index = found.index.clone();
         index.forget_through(void_through);
         let mut writer = Writer::new(found.tail, segment_bytes);
+        // As behind a state just taken over: its records lie in a segment of their own, and are found again.
         if void_through == end {
             writer.turn();
         }

@@ -6,11 +6,10 @@
 //! newest snapshot that turns out damaged costs nothing, the older one and the log behind it say the same.
 
 use crate::limits::{SNAPSHOT_AGAIN_NS, SNAPSHOT_SEGMENTS, SNAPSHOT_STATE_SHARE};
-use crate::log::{Record, RecordView, Replay, SegmentNumber, Snapshot};
+use crate::log::{Record, Replay, SegmentNumber, Snapshot};
 use crate::replica::journal::Journal;
 use crate::replica::Trim;
 use crate::types::{Digest, GroupTime, Rank, Slot, Time};
-use crate::wire::digest::slot_digest;
 
 /// Snapshots that stay.
 const KEPT: usize = 2;
@@ -153,13 +152,14 @@ impl Resume {
         let of_another = |index: usize| log.records.get(index).is_none_or(|r| r.record.digest != digest);
         let before_differs = at.checked_sub(1).is_some_and(of_another);
         let below = &log.records[..at.min(log.records.len())];
-        let left_at = below.windows(2).rev().find(|pair| !follows(&pair[1], &pair[0])).map(|pair| pair[0].record.slot);
+        let left_at =
+            below.windows(2).rev().find(|pair| !pair[1].follows(pair[0].record.digest)).map(|pair| pair[0].record.slot);
         let void_through = if before_differs { slot } else { left_at.unwrap_or(Slot(0)) };
         let Some(next) = log.records.get(at) else {
             let void_through = void_through.min(back.record.slot);
             return Ok(Resume { void_through, ..behind });
         };
-        if slot_digest(digest, next.record.slot, next.record.time, &[next.operations]) == next.record.digest {
+        if next.follows(digest) {
             let Record { slot: end, digest, time, .. } = back.record;
             return Ok(Resume { first: at, end, digest, time, void_through });
         }
@@ -168,11 +168,6 @@ impl Resume {
         }
         Err(format!("the log goes on with slot {}, which does not follow from slot {slot}", next.record.slot))
     }
-}
-
-fn follows(next: &RecordView<'_>, before: &RecordView<'_>) -> bool {
-    let (digest, slot, time) = (before.record.digest, next.record.slot, next.record.time);
-    slot_digest(digest, slot, time, &[next.operations]) == next.record.digest
 }
 
 #[cfg(test)]

@@ -579,3 +579,4 @@ fn who_stops_with_unwritten_slots_does_not_stop_cleanly() {
 }
 
 mod copies;
+mod pauses;

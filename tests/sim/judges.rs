@@ -475,11 +475,7 @@ impl Judges {
     pub fn disk(&self, log: &Replay<'_>, newest: Option<&Snapshot>) -> Result<(), String> {
         let leads_to =
             |s: &&Snapshot| log.records.iter().any(|r| (r.record.slot, r.record.digest) == (s.slot, s.digest));
-        let follows = |next: &RecordView<'_>, before: &RecordView<'_>| {
-            let (slot, time) = (next.record.slot, next.record.time);
-            slot_digest(before.record.digest, slot, time, &[next.operations]) == next.record.digest
-        };
-        let left_at = log.records.windows(2).rev().find(|pair| !follows(&pair[1], &pair[0]));
+        let left_at = log.records.windows(2).rev().find(|pair| !pair[1].follows(pair[0].record.digest));
         let left_at = left_at.map_or(Slot(0), |pair| pair[0].record.slot);
         let void_through = newest.filter(|s| !leads_to(s)).map_or(left_at, |s| s.slot.max(left_at));
         let committed = log.records.iter().take_while(|view| view.record.slot <= log.committed);
